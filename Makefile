@@ -1,0 +1,58 @@
+# Every habit of the house, one line each: `make help`.
+# PYTHON is only the interpreter that makes .venv; everything else runs in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NAME ?= all
+PYTEST := $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up stop status test test-all check fmt protos bench clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Returns at once when nothing is missing, so every target may ask for it.
+install: ## install what is missing: system packages, .venv, jars, buf
+	@$(PYTHON) -m deploy.local.install
+
+demo: install ## a minute of real traffic on the real servers, checked, with a report
+	@$(BIN)/millrace demo
+
+up: install ## servers, services and processors until Ctrl-C
+	@$(BIN)/millrace up
+
+stop: install ## stop what `make up` started, from another terminal
+	@$(BIN)/python -m deploy.local stop
+
+status: install ## what runs, and where
+	@$(BIN)/python -m deploy.local status
+
+test: install ## all tests but the slow ones, on the real servers
+	$(PYTEST) -m "not slow"
+
+test-all: install ## all tests
+	$(PYTEST)
+
+check: install ## what CI checks before it tests: style, types, protos, imports, tidiness
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against protos/image.binpb
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/lint-imports
+	$(PYTEST) -q tests/test_tidy.py
+
+fmt: install ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: install ## regenerate code from the protos
+	$(BIN)/python protos/generate.py
+
+bench: install ## measure against the bare parts: make bench NAME=fanout|likes|rpc|feed-read
+	@$(BIN)/millrace bench $(NAME)
+
+clean: ## remove caches and reports; data (.millrace) and .venv stay
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
