@@ -44,10 +44,8 @@ def run(argv: list[str], *, env: Mapping[str, str] | None = None, cwd: Path = RO
         lines = done.stdout.splitlines()
         if len(lines) > _FIRST_LINES + _LAST_LINES:
             lines = [*lines[:_FIRST_LINES], "…", *lines[-_LAST_LINES:]]
-        text = "
-".join(lines)
-        raise CannotInstall(f"this failed with exit code {done.returncode}: {argv}
-{text}")
+        text = "\n".join(lines)
+        raise CannotInstall(f"this failed with exit code {done.returncode}: {argv}\n{text}")
 
 
 def cache_folder() -> Path:
