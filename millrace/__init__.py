@@ -1,0 +1,1 @@
+"""What Millrace's services and processors share. `docs/architecture.md` is the map."""

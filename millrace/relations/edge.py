@@ -1,0 +1,120 @@
+"""Pairs of ids: who follows whom, who likes what; and timelines, which are pairs by time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from millrace.errors import InvalidRequest
+from millrace.log.codec import Event
+from millrace.relations.entity import READ_KEYS_MAX
+from millrace.stores.changes import EdgeChange
+from millrace.stores.port import EdgeRow, ViewStore
+from millrace.stores.schema import EdgeTable
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """(source, target), one owner: `owner` names the side whose partition writes it.
+
+    `counted`: how many targets a source has. `inverse`: name of the table by target;
+    `inverse_counted`: how many sources a target has. `limit`: most live targets of a source,
+    checked when a write is admitted (0 = none).
+    """
+
+    name: str
+    source: str
+    target: str
+    owner: str
+    counted: bool = False
+    inverse: str = ""
+    inverse_counted: bool = False
+    limit: int = 0
+
+    @property
+    def table(self) -> EdgeTable:
+        return EdgeTable(
+            self.name,
+            self.source,
+            self.target,
+            inverse=self.inverse,
+            count=f"{self.name}_count" if self.counted else "",
+            inverse_count=f"{self.inverse}_count" if self.inverse_counted else "",
+        )
+
+    def begin(self, event: Event, source: int, target: int, at_ms: int) -> EdgeChange:
+        return EdgeChange(self.name, source, target, True, event.number, event.order, at_ms)
+
+    def end(self, event: Event, source: int, target: int, at_ms: int) -> EdgeChange:
+        return EdgeChange(self.name, source, target, False, event.number, event.order, at_ms)
+
+    async def among(
+        self, store: ViewStore, pairs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], EdgeRow]:
+        """The live ones of at most 100 pairs."""
+        _bounded(self.name, len(pairs))
+        return await store.edges(self.table, pairs) if pairs else {}
+
+    async def page(
+        self, store: ViewStore, source: int, *, after: int | None, limit: int
+    ) -> list[EdgeRow]:
+        return await store.page(self.table, source, after=after, limit=limit)
+
+    async def inverse_page(
+        self, store: ViewStore, target: int, *, after: int | None, limit: int
+    ) -> list[EdgeRow]:
+        return await store.page(self.table, target, after=after, limit=limit, inverse=True)
+
+    async def count(self, store: ViewStore, sources: Sequence[int]) -> dict[int, int]:
+        _bounded(self.name, len(sources))
+        return await store.count(self.table, sources) if sources else {}
+
+    async def inverse_count(self, store: ViewStore, targets: Sequence[int]) -> dict[int, int]:
+        _bounded(self.name, len(targets))
+        return await store.count(self.table, targets, inverse=True) if targets else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """An owner's items, newest (largest id) first. Items begin and end with their entity."""
+
+    name: str
+    owner: str
+    item: str
+    counted: bool = False
+
+    @property
+    def table(self) -> EdgeTable:
+        return EdgeTable(
+            self.name,
+            self.owner,
+            self.item,
+            count=f"{self.name}_count" if self.counted else "",
+            newest_first=True,
+        )
+
+    def begin(self, event: Event, owner: int, item: int, at_ms: int) -> EdgeChange:
+        return EdgeChange(self.name, owner, item, True, event.number, event.order, at_ms)
+
+    def end(self, event: Event, owner: int, item: int, at_ms: int) -> EdgeChange:
+        return EdgeChange(self.name, owner, item, False, event.number, event.order, at_ms)
+
+    async def page(
+        self, store: ViewStore, owner: int, *, before: int | None, limit: int
+    ) -> list[EdgeRow]:
+        return await store.page(self.table, owner, after=before, limit=limit)
+
+    async def merged_page(
+        self, store: ViewStore, owners: Sequence[int], *, before: int | None, limit: int
+    ) -> list[EdgeRow]:
+        """The newest items of all owners together. The caller bounds the owners."""
+        if not owners:
+            return []
+        return await store.merged_page(self.table, owners, before=before, limit=limit)
+
+    async def count(self, store: ViewStore, owners: Sequence[int]) -> dict[int, int]:
+        _bounded(self.name, len(owners))
+        return await store.count(self.table, owners) if owners else {}
+
+
+def _bounded(name: str, keys: int) -> None:
+    if keys > READ_KEYS_MAX:
+        raise InvalidRequest(f"{keys} keys of {name}: at most {READ_KEYS_MAX}")

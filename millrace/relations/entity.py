@@ -1,0 +1,87 @@
+"""Rows by key: what a user is, what a photo is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from millrace.errors import InvalidRequest
+from millrace.log.codec import Event
+from millrace.stores.changes import (
+    Claim,
+    EdgeChange,
+    Key,
+    RowCreate,
+    RowEnd,
+    RowPut,
+    RowUpdate,
+    Scalar,
+)
+from millrace.stores.fold import ClaimKey, ClaimRow, Row
+from millrace.stores.port import ViewStore
+from millrace.stores.schema import Column, RowTable
+
+READ_KEYS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """`key` and `columns` give the table; `reusable` and `claimed` as in `RowTable`."""
+
+    name: str
+    key: tuple[Column, ...]
+    columns: tuple[Column, ...]
+    reusable: bool = False
+    claimed: bool = False
+
+    @property
+    def table(self) -> RowTable:
+        return RowTable(self.name, self.key, self.columns, self.reusable, self.claimed)
+
+    def create(
+        self,
+        event: Event,
+        key: Key,
+        values: Mapping[str, Scalar],
+        *,
+        at_ms: int,
+        claim: Claim | None = None,
+        then: tuple[EdgeChange, ...] = (),
+    ) -> RowCreate:
+        return RowCreate(self.name, key, values, event.number, event.order, at_ms, claim, then)
+
+    def update(
+        self,
+        event: Event,
+        key: Key,
+        values: Mapping[str, Scalar],
+        guard: Mapping[str, Scalar] | None = None,
+    ) -> RowUpdate:
+        return RowUpdate(self.name, key, values, event.number, event.order, guard or {})
+
+    def put(self, event: Event, key: Key, values: Mapping[str, Scalar]) -> RowPut:
+        return RowPut(self.name, key, values, event.number, event.order)
+
+    def end(
+        self,
+        event: Event,
+        key: Key,
+        guard: Mapping[str, Scalar] | None = None,
+        then: tuple[EdgeChange, ...] = (),
+    ) -> RowEnd:
+        return RowEnd(self.name, key, event.number, event.order, guard or {}, then)
+
+    async def get_many(self, store: ViewStore, keys: Sequence[Key]) -> dict[Key, Row]:
+        """Rows that stand, by key. At most 100 keys: more is InvalidRequest."""
+        rows = await self.get_many_ended_too(store, keys)
+        return {key: row for key, row in rows.items() if not row.ended}
+
+    async def get_many_ended_too(self, store: ViewStore, keys: Sequence[Key]) -> dict[Key, Row]:
+        if len(keys) > READ_KEYS_MAX:
+            raise InvalidRequest(f"{len(keys)} keys of {self.name}: at most {READ_KEYS_MAX}")
+        return await store.get_many(self.table, keys) if keys else {}
+
+    async def claimed_by(
+        self, store: ViewStore, actor_id: int, request_id: bytes
+    ) -> ClaimRow | None:
+        """Which row this request of this actor has created, if any."""
+        key: ClaimKey = (actor_id, request_id)
+        return (await store.claims(self.table, [key])).get(key)

@@ -1,0 +1,135 @@
+"""The one place that reads the environment: `MILLRACE_<NAME>`, or a stack file.
+
+Every limit is here, with its unit in its name. `docs/settings.md` explains them; a test holds
+the two together. A stack file (`DATA/stack.json`, written by the local stack) gives the
+addresses of servers that chose their ports; the environment wins over it.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+
+class Settings(BaseSettings):
+    """Frozen. Sizes in bytes, times in the unit of the name."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLRACE_", frozen=True, extra="ignore")
+
+    # Where the servers are
+    stack_file: str = ""
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    cassandra_hosts: str = "127.0.0.1"
+    cassandra_port: int = 9042
+    cassandra_dc: str = "eu"
+    postgres_dsn: str = "postgresql://millrace@127.0.0.1:5432/millrace"
+    memcached_address: str = "127.0.0.1:11211"
+    objects_url: str = "file://.millrace/objects"
+
+    # Names within shared servers, so that several installations can live side by side
+    topic_prefix: str = ""
+    cassandra_keyspace: str = "millrace"
+    cassandra_replication: int = Field(1, ge=1)
+
+    # The log
+    log_partitions: int = Field(8, ge=1, le=4096)
+    log_replication: int = Field(1, ge=1)
+    append_timeout_s: float = 5.0
+    append_batch_bytes_max: int = 512 * 1024
+    append_linger_ms: int = 2
+    fetch_bytes_max: int = 4 * 1024 * 1024
+
+    # Keys: a file with the master key (32 bytes, hex) and a folder with signing keys
+    keys_dir: str = ".millrace/keys"
+    access_token_ttl_s: int = 900
+    refresh_family_ttl_s: int = 30 * 24 * 3600
+    refresh_grace_s: int = 60
+    verified_tokens_max: int = 10_000
+    verified_token_ttl_s: int = 60
+    argon2_memory_kib: int = 19_456
+    argon2_time_cost: int = 2
+    password_checks_parallel_max: int = 2
+
+    # Views
+    project_batch_events: int = 2_000
+    project_wait_s: float = 0.05
+    project_dead_ratio_max: float = 0.1
+    project_dead_ratio_events: int = 1_000
+    progress_interval_s: float = 0.2
+    data_keys_cached_max: int = 100_000
+    postgres_pool_max: int = 8
+    postgres_timeout_s: float = 5.0
+    read_keys_max: int = 100
+
+    # Reads
+    page_size_default: int = 30
+    page_size_max: int = 100
+    followees_max: int = 7_500
+    token_wait_ms: int = 250
+    apply_wait_s: float = 5.0
+    position_poll_ms: int = 5
+
+    # Feed
+    chunk_rows_max: int = 1_000
+    follower_page_rows: int = 5_000
+    large_author_followers: int = 5_000
+    plan_posts_max: int = 100
+    delivery_batch_rows: int = 150
+    delivery_batches_parallel: int = 32
+    delivery_records_max: int = 50
+    cassandra_timeout_s: float = 5.0
+    gossip_check_interval_s: float = 1.0
+    position_history_minutes: int = 24 * 60
+
+    # Media
+    image_bytes_max: int = 20 * 1024 * 1024
+    image_pixels_max: int = 50_000_000
+    image_side_max: int = 12_000
+    video_bytes_max: int = 100 * 1024 * 1024
+    video_duration_max_s: int = 60
+    upload_deadline_s: int = 120
+    uploads_parallel_max: int = 4
+    download_chunk_bytes: int = 256 * 1024
+    orphan_age_s: int = 24 * 3600
+    sweep_interval_s: int = 3600
+
+    # Processes
+    grpc_address: str = "127.0.0.1:50051"
+    grpc_processes: int = 2
+    grpc_streams_max: int = 1_000
+    grpc_message_bytes_max: int = 2 * 1024 * 1024
+    handler_deadline_s: float = 10.0
+    metrics_port: int = 0
+    health_port: int = 0
+    worker: int = 0
+    log_level: str = "info"
+    user_id_block: int = 1_000
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        given: dict[str, Any] = {**env_settings(), **init_settings()}
+        stack_file = given.get("stack_file")
+        if not stack_file:
+            return init_settings, env_settings
+        file = Path(stack_file)
+        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=file)
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

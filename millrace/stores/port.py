@@ -1,0 +1,109 @@
+"""What a view store can do: apply, get_many, claims, edges, page, merged_page, count, positions.
+
+`postgres` is the real one, `memory` its twin; one contract suite for both. Not SQL: a store
+that is not relational fits behind it as well.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from millrace.stores.changes import Batch, Key
+from millrace.stores.fold import ClaimKey, ClaimRow, Row
+from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
+
+
+class EdgeRow(NamedTuple):
+    """A live edge. `version`: number of the event that last began it."""
+
+    source: int
+    target: int
+    version: int
+    at_ms: int
+
+
+class StoredPosition(NamedTuple):
+    """How far a view is in one partition, and in which epoch of itself."""
+
+    epoch: int
+    log_id: int
+    position: int
+
+
+class PositionRow(NamedTuple):
+    """A position row in full: the view, its range of shards, and where it is."""
+
+    view: str
+    shard_from: int
+    shard_to: int
+    topic: str
+    partition: int
+    epoch: int
+    log_id: int
+    position: int
+
+
+class ViewStore(Protocol):
+    """Every method raises StoreUnavailable when the store does not answer in time."""
+
+    async def open_view(
+        self, schema: ViewSchema, partitions: Mapping[str, int], log_id: int
+    ) -> None:
+        """Give a view that has no position rows those at 0, epoch 1. A view that has some keeps
+        them. Raises FailedPrecondition when they belong to another log.
+        """
+
+    async def apply(self, schema: ViewSchema, batch: Batch) -> None:
+        """One transaction: positions move from exactly `start` to `end`, then rows, claims,
+        edges and counters.
+
+        Raises PositionMoved when a position is not at `start` (nothing is applied), and
+        PoisonEvent when the store refuses a value (nothing is applied; halve the batch).
+        """
+
+    async def positions(self, view: str) -> dict[tuple[str, int], StoredPosition]:
+        """By (topic, partition); empty for a view that was never opened."""
+
+    async def all_positions(self) -> list[PositionRow]: ...
+
+    async def raise_epoch(self, view: str) -> int:
+        """One more epoch for all position rows of the view; returns the new one."""
+
+    async def get_many(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
+        """Rows by key, ended ones included; absent keys are left out."""
+
+    async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
+        """Which rows requests have created."""
+
+    async def edges(
+        self, table: EdgeTable, pairs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], EdgeRow]:
+        """Live edges among the pairs (source, target)."""
+
+    async def page(
+        self,
+        table: EdgeTable,
+        source: int,
+        *,
+        after: int | None = None,
+        limit: int,
+        inverse: bool = False,
+    ) -> list[EdgeRow]:
+        """Live edges of a source by target, after the target `after` in the table's order.
+
+        `inverse`: those of a target by source, upwards (`after` is then a source).
+        """
+
+    async def merged_page(
+        self, table: EdgeTable, sources: Sequence[int], *, before: int | None = None, limit: int
+    ) -> list[EdgeRow]:
+        """The newest live edges of all the sources together, by target downwards."""
+
+    async def count(
+        self, table: EdgeTable, ids: Sequence[int], *, inverse: bool = False
+    ) -> dict[int, int]:
+        """Live edges by source (or by target); 0 for those without any."""
+
+    async def scan_edges(self, table: EdgeTable) -> Iterable[EdgeRow]:
+        """Every live edge, for checks; bounded memory is the store's business."""
+
+    async def close(self) -> None: ...
