@@ -1,5 +1,6 @@
 """Time as an argument, so that a test or the simulator can own it."""
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -11,6 +12,9 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds from an unknown start. Never goes back."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Let others run for about so long."""
+
 
 class SystemClock:
     def now_ms(self) -> int:
@@ -18,6 +22,9 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 class ManualClock:
@@ -32,6 +39,11 @@ class ManualClock:
 
     def monotonic_s(self) -> float:
         return self._monotonic_ms / 1000
+
+    async def sleep(self, seconds: float) -> None:
+        """Time passes at once; other tasks get their turn."""
+        self.advance(max(round(seconds * 1000), 1))
+        await asyncio.sleep(0)
 
     def advance(self, milliseconds: int) -> None:
         self._now_ms += milliseconds

@@ -1,0 +1,56 @@
+"""Who may see and do what, in one place. Pure: callers read the facts, in batches, and ask.
+
+What the viewer may not see is NotFound; PermissionDenied is for what he sees and may not
+change. A write is admitted by what the views say when it is taken; what slips in late stays in
+its set, and these rules hide it.
+
+Not yet: private accounts, blocks, mutes, deactivated users (the facts grow with their issues).
+"""
+
+from dataclasses import dataclass
+
+from millrace.errors import Exhausted, InvalidRequest, NotFound, PermissionDenied
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFacts:
+    """A media item that stands (deleted ones are None), and whether its author is there."""
+
+    author_id: int
+    author_stands: bool
+
+
+def sees_media(media: MediaFacts | None) -> bool:
+    return media is not None and media.author_stands
+
+
+def check_media_seen(media: MediaFacts | None) -> None:
+    if not sees_media(media):
+        raise NotFound("there is no such media item", reason="MEDIA_NOT_FOUND")
+
+
+def check_media_changed(viewer_id: int, media: MediaFacts | None) -> None:
+    """Deleting and editing are the author's."""
+    check_media_seen(media)
+    if media is not None and media.author_id != viewer_id:
+        raise PermissionDenied("only its author may change it", reason="NOT_THE_AUTHOR")
+
+
+def check_user_seen(stands: bool) -> None:
+    if not stands:
+        raise NotFound("there is no such user", reason="USER_NOT_FOUND")
+
+
+def check_follow(
+    follower_id: int, followee_id: int, *, stands: bool, following: int, followees_max: int
+) -> None:
+    """`following`: how many the follower follows now; `stands`: the followee is there."""
+    if follower_id == followee_id:
+        raise InvalidRequest("nobody follows himself", reason="FOLLOWS_SELF")
+    check_user_seen(stands)
+    if following >= followees_max:
+        raise Exhausted(
+            f"at most {followees_max} accounts can be followed",
+            retry_after_s=3600,
+            reason="FOLLOWEES_LIMIT",
+        )

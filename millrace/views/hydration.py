@@ -1,0 +1,70 @@
+"""From ids to what a client draws: media with author, counts and the viewer's like.
+
+Batched: a page of n ids costs the same few reads as one id. What the views no longer hold, or
+the policy hides, is left out.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from millrace import policy
+from millrace.stores.port import ViewStore
+from millrace.views import media, users
+from millrace.views.follows import FOLLOWS
+from millrace.views.likes import LIKES
+from millrace.views.media import MEDIA_BY_AUTHOR, MediaRow
+from millrace.views.users import UserRow
+
+
+@dataclass(frozen=True, slots=True)
+class UserItem:
+    """A user with the counts that a profile shows."""
+
+    row: UserRow
+    followers: int
+    following: int
+    media: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaItem:
+    """A media item as drawn for one viewer."""
+
+    row: MediaRow
+    author: UserRow
+    likes: int
+    viewer_likes: bool
+
+
+async def user_items(store: ViewStore, user_ids: Sequence[int]) -> dict[int, UserItem]:
+    """At most 100 users by id."""
+    rows, followers, following, media_counts = await asyncio.gather(
+        users.by_id(store, user_ids),
+        FOLLOWS.inverse_count(store, user_ids),
+        FOLLOWS.count(store, user_ids),
+        MEDIA_BY_AUTHOR.count(store, user_ids),
+    )
+    return {
+        user_id: UserItem(row, followers[user_id], following[user_id], media_counts[user_id])
+        for user_id, row in rows.items()
+    }
+
+
+async def media_items(
+    store: ViewStore, media_ids: Sequence[int], viewer_id: int
+) -> dict[int, MediaItem]:
+    """At most 100 media items by id."""
+    rows, likes, liked = await asyncio.gather(
+        media.by_id(store, media_ids),
+        LIKES.count(store, media_ids),
+        LIKES.among(store, [(media_id, viewer_id) for media_id in media_ids]),
+    )
+    authors = await users.by_id(store, {row.author_id for row in rows.values()})
+    return {
+        media_id: MediaItem(
+            row, authors[row.author_id], likes[media_id], (media_id, viewer_id) in liked
+        )
+        for media_id, row in rows.items()
+        if policy.sees_media(policy.MediaFacts(row.author_id, row.author_id in authors))
+    }
