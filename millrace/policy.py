@@ -9,7 +9,7 @@ Not yet: private accounts, blocks, mutes, deactivated users (the facts grow with
 
 from dataclasses import dataclass
 
-from millrace.errors import Exhausted, InvalidRequest, NotFound, PermissionDenied
+from millrace.errors import FailedPrecondition, InvalidRequest, NotFound, PermissionDenied
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,7 @@ def check_follow(
         raise InvalidRequest("nobody follows himself", reason="FOLLOWS_SELF")
     check_user_seen(stands)
     if following >= followees_max:
-        raise Exhausted(
+        raise FailedPrecondition(
             f"at most {followees_max} accounts can be followed",
-            retry_after_s=3600,
             reason="FOLLOWEES_LIMIT",
         )

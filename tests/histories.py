@@ -1,0 +1,153 @@
+"""Random histories of the product as records of the log, and the dict model that judges them.
+
+A history is a list of operations. `records` turns it into the log's records as the services
+write them; `Model` says, independently of `project`, what the views must hold.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from millrace.log.partitioner import key_of, partition_of
+from millrace.log.port import Record
+from social.log.v1.follows_pb2 import FollowsEvent, UserFollowed, UserUnfollowed
+from social.log.v1.likes_pb2 import LikesEvent, MediaLiked, MediaUnliked
+from social.log.v1.media_pb2 import CaptionText, MediaDeleted, MediaEvent, MediaUploaded
+from social.log.v1.names_pb2 import NameClaimed, NamesEvent
+from social.log.v1.sealed_pb2 import Sealed
+from social.log.v1.users_pb2 import (
+    ProfileText,
+    ProfileUpdated,
+    RegistrationText,
+    UserRegistered,
+    UsersEvent,
+)
+
+PARTITIONS = 3
+USERS = range(1, 7)
+MEDIA = range(101, 107)
+AT_MS = 1_750_000_000_000
+
+users = st.sampled_from(USERS)
+media = st.sampled_from(MEDIA)
+requests = st.sampled_from([b"request-%08d" % number for number in range(4)])
+names = st.sampled_from([b"%032d" % number for number in range(3)])
+
+follow = st.tuples(st.sampled_from(["follow", "unfollow"]), users, users).filter(
+    lambda op: op[1] != op[2]
+)
+like = st.tuples(st.sampled_from(["like", "unlike"]), users, media)
+upload = st.tuples(st.just("upload"), users, media, requests)
+delete = st.tuples(st.just("delete"), users, media)
+claim = st.tuples(st.just("claim"), names, users, requests)
+register = st.tuples(st.just("register"), users)
+profile = st.tuples(st.just("profile"), users, st.text("ab", max_size=3))
+operations = st.lists(
+    st.one_of(follow, follow, like, like, upload, delete, claim, register, profile), max_size=60
+)
+
+
+@dataclass
+class History:
+    """Records by (topic, partition), in the order of the operations."""
+
+    partitions: dict[tuple[str, int], list[Record]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def append(self, topic: str, key: bytes, value: bytes) -> Record:
+        partition = partition_of(key, PARTITIONS)
+        records = self.partitions[topic, partition]
+        record = Record(topic, partition, len(records) + 1, key, value)
+        records.append(record)
+        return record
+
+
+def _plain(owner: int, text: bytes) -> Sealed:
+    """Tests open a box by taking it as it is."""
+    return Sealed(owner_id=owner, box=text)
+
+
+def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
+    """Append one operation as the event that a service would write."""
+    match op:
+        case ("follow", a, b):
+            event = FollowsEvent(followed=UserFollowed(follower_id=a, followee_id=b, at_ms=AT_MS))
+            return history.append("follows", key_of(a), event.SerializeToString())
+        case ("unfollow", a, b):
+            ended = UserUnfollowed(follower_id=a, followee_id=b, at_ms=AT_MS)
+            event = FollowsEvent(unfollowed=ended)
+            return history.append("follows", key_of(a), event.SerializeToString())
+        case ("like", a, m):
+            liked = LikesEvent(liked=MediaLiked(user_id=a, media_id=m, at_ms=AT_MS))
+            return history.append("likes", key_of(a), liked.SerializeToString())
+        case ("unlike", a, m):
+            unliked = LikesEvent(unliked=MediaUnliked(user_id=a, media_id=m, at_ms=AT_MS))
+            return history.append("likes", key_of(a), unliked.SerializeToString())
+        case ("delete", a, m):
+            gone = MediaEvent(deleted=MediaDeleted(media_id=m, author_id=a, at_ms=AT_MS))
+            return history.append("media", key_of(a), gone.SerializeToString())
+        case ("upload", a, m, request):
+            text = CaptionText(caption=f"{m} by {a}").SerializeToString()
+            uploaded = MediaUploaded(
+                media_id=m,
+                author_id=a,
+                at_ms=AT_MS,
+                request_id=request,
+                body_sha256=b"body",
+                sealed=_plain(a, text),
+            )
+            value = MediaEvent(uploaded=uploaded).SerializeToString()
+            return history.append("media", key_of(a), value)
+        case ("claim", name, a, request):
+            claimed = NameClaimed(name_key=name, user_id=a, at_ms=AT_MS, request_id=request)
+            return history.append("names", name, NamesEvent(claimed=claimed).SerializeToString())
+        case ("register", a):
+            text = RegistrationText(handle=f"user{a}").SerializeToString()
+            user = UserRegistered(user_id=a, at_ms=AT_MS, sealed=_plain(a, text))
+            value = UsersEvent(registered=user).SerializeToString()
+            return history.append("users", key_of(a), value)
+        case ("profile", a, bio):
+            text = ProfileText(bio=bio).SerializeToString()
+            changed = ProfileUpdated(user_id=a, at_ms=AT_MS, sealed=_plain(a, text))
+            value = UsersEvent(profile_updated=changed).SerializeToString()
+            return history.append("users", key_of(a), value)
+    raise ValueError(op)
+
+
+class Model:
+    """What the views must hold, from the records of each partition alone."""
+
+    def __init__(self) -> None:
+        self.follows: dict[tuple[int, int], int] = {}
+        self.likes: set[tuple[int, int]] = set()
+        self.media: dict[int, tuple[int, bool]] = {}
+        self.requests: dict[tuple[int, bytes], int] = {}
+        self.names: dict[bytes, int] = {}
+        self.bios: dict[int, str] = {}
+
+    def apply(self, op: tuple, record: Record) -> None:  # type: ignore[type-arg]
+        match op:
+            case ("follow", a, b):
+                self.follows.setdefault((a, b), record.number)
+            case ("unfollow", a, b):
+                self.follows.pop((a, b), None)
+            case ("like", a, m):
+                self.likes.add((m, a))
+            case ("unlike", a, m):
+                self.likes.discard((m, a))
+            case ("upload", a, m, request):
+                if (a, request) not in self.requests and m not in self.media:
+                    self.requests[a, request] = m
+                    self.media[m] = (a, True)
+            case ("delete", a, m):
+                if self.media.get(m) == (a, True):
+                    self.media[m] = (a, False)
+            case ("claim", name, a, _):
+                self.names.setdefault(name, a)
+            case ("register", a):
+                self.bios.setdefault(a, "")
+            case ("profile", a, bio):
+                if a in self.bios:
+                    self.bios[a] = bio
