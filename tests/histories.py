@@ -38,8 +38,17 @@ follow = st.tuples(st.sampled_from(["follow", "unfollow"]), users, users).filter
     lambda op: op[1] != op[2]
 )
 like = st.tuples(st.sampled_from(["like", "unlike"]), users, media)
-upload = st.tuples(st.just("upload"), users, media, requests)
-delete = st.tuples(st.just("delete"), users, media)
+
+
+def _own(op: tuple) -> tuple:  # type: ignore[type-arg]
+    """An id holds its author's partition, so two partitions never mint the same one."""
+    kind, author, media_id, *rest = op
+    own = media_id * PARTITIONS + partition_of(key_of(author), PARTITIONS)
+    return kind, author, own, *rest
+
+
+upload = st.tuples(st.just("upload"), users, media, requests).map(_own)
+delete = st.tuples(st.just("delete"), users, media).map(_own)
 claim = st.tuples(st.just("claim"), names, users, requests)
 register = st.tuples(st.just("register"), users)
 profile = st.tuples(st.just("profile"), users, st.text("ab", max_size=3))
