@@ -8,6 +8,7 @@ Rules:    those of buf/validate/validate.proto that the tables below name, with 
           messages are walked.
 House:    no string holds U+0000, which PostgreSQL cannot store: rule `string.no_nul`. (What is no
           UTF-8, lone surrogates included, never gets here: protobuf refuses it.)
+          Items of a list that is too long are not looked at.
 Unknown:  a rule that is not in the tables raises UnsupportedRule, which stops the start.
 Not:      CEL, maps, recursive messages; what takes more than the request to decide (whether a name
           is taken, whether an item exists).
@@ -45,6 +46,9 @@ INT_TYPES = frozenset(
 IS_UUID = re.compile("[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}").fullmatch
 EMPTY_UUID = FieldViolation("", "string.uuid_empty", "value is empty, which is not a valid UUID")
 MALFORMED_UUID = FieldViolation("", "string.uuid", "must be a valid UUID")
+# Of a list this many broken items are reported, and of one of a wrong length none: so a list of a
+# million zeros costs no more than a short one, and an answer stays below the limit on metadata.
+ITEMS_REPORTED_MAX = 10
 # Patterns mean the same in RE2 and in `re` when they are one anchored run of plain classes.
 SAFE_PATTERN = re.compile(r"\^([^\\^$|()]*)\$")
 
@@ -78,7 +82,7 @@ def _message(message: Descriptor, outer: tuple[str, ...]) -> Check | None:
     one_of = {name for rule in rules.oneof for name in rule.fields}
     outer = (*outer, message.full_name)
     found = [
-        *(_oneof(message, oneof.name) for oneof in message.oneofs if _is_required(oneof)),
+        *(_oneof(oneof.name) for oneof in message.oneofs if _is_required(oneof)),
         *(_message_oneof(message, rule) for rule in rules.oneof),
         *(_field(field, field.name in one_of, outer) for field in message.fields),
     ]
@@ -105,7 +109,7 @@ def _is_required(oneof: OneofDescriptor) -> bool:
     return bool(rules.required)
 
 
-def _oneof(message: Descriptor, name: str) -> Check:
+def _oneof(name: str) -> Check:
     missing = (FieldViolation(name, "required", "exactly one field is required in oneof"),)
     return lambda value: NOTHING if value.WhichOneof(name) else missing
 
@@ -186,18 +190,20 @@ def _repeated(
     items: validate_pb2.FieldRules = limits.pop("items", validate_pb2.FieldRules())
     _refuse_others(field.full_name, items, (FIELD_RULES | INT_TYPES) - {"required", "ignore"})
     of_item = _value(field, items, outer)
-    checks = [_tested([REPEATED[rule](value) for rule, value in limits.items()])]
-    if of_item is not None:
-        checks.append(_each(of_item))
-    return _all_of([check for check in checks if check is not None])
+    of_length = _tested([REPEATED[rule](value) for rule, value in limits.items()]) or _nothing
+    of_items = _each(of_item) if of_item is not None else _nothing
+    return lambda values: of_length(values) or of_items(values)
 
 
 def _each(of_item: Check) -> Check:
     def check(values: Any) -> Found:
-        found = NOTHING
+        found, items = NOTHING, 0
         for index, value in enumerate(values):
             if broken := of_item(value):
                 found = (*found, *_under(f"[{index}]", broken))
+                items += 1
+                if items == ITEMS_REPORTED_MAX:
+                    break
         return found
 
     return check

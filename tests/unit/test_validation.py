@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buf.validate import validate_pb2
-from millrace.validation import UnsupportedRule, compile_rules, compile_service
+from millrace.validation import ITEMS_REPORTED_MAX, UnsupportedRule, compile_rules, compile_service
 from social.v1 import (
     activity_pb2,
     comments_pb2,
@@ -95,8 +95,21 @@ def ours(message: Message) -> list[tuple[str, str]]:
 
 
 def oracle(message: Message) -> list[tuple[str, str]]:
+    """What the library finds, less the items that we do not report."""
     found = protovalidate.collect_violations(message)
-    return sorted((path(each.proto.field), each.proto.rule_id) for each in found)
+    named = [(path(each.proto.field), each.proto.rule_id) for each in found]
+    wrong_length = {field for field, rule in named if rule.startswith("repeated.")}
+    reported: dict[str, set[str]] = {}
+    kept = []
+    for field, rule in named:
+        of_list, bracket, rest = field.partition("[")
+        if bracket:
+            indices, index = reported.setdefault(of_list, set()), rest.partition("]")[0]
+            if of_list in wrong_length or (len(indices | {index}) > ITEMS_REPORTED_MAX):
+                continue
+            indices.add(index)
+        kept.append((field, rule))
+    return sorted(kept)
 
 
 def path(field: validate_pb2.FieldPath) -> str:
@@ -189,6 +202,36 @@ def test_violations_name_the_path_through_lists_and_messages() -> None:
     assert ours(users_pb2.GetUsersRequest(user_ids=[1, 0])) == [("user_ids[1]", "int64.gt")]
     assert ours(users_pb2.GetUsersRequest()) == [("", "message.oneof")]
     assert ours(media_pb2.UploadMediaRequest()) == [("part", "required")]
+
+
+def test_a_hostile_list_costs_no_more_than_a_short_one() -> None:
+    zeros = media_pb2.GetMediaRequest(media_ids=[0] * 1_000_000)
+    assert ours(zeros) == [("media_ids", "repeated.max_items")]
+    zeros = media_pb2.GetMediaRequest(media_ids=[0] * 100)
+    assert len(ours(zeros)) == ITEMS_REPORTED_MAX
+
+
+def test_of_fields_that_exclude_each_other_an_empty_one_breaks_no_rule() -> None:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="exclude.proto",
+        package="exclude",
+        syntax="proto3",
+        dependency=["buf/validate/validate.proto"],
+    )
+    request = file.message_type.add(name="Request")
+    either = validate_pb2.MessageOneofRule(fields=["a", "b"])
+    request.options.Extensions[validate_pb2.message].oneof.append(either)
+    for number, name in enumerate(either.fields, 1):
+        field = request.field.add(name=name, number=number, type=FieldProto.TYPE_STRING)
+        field.label = FieldProto.LABEL_OPTIONAL
+        field.options.Extensions[validate_pb2.field].string.min_len = 2
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    descriptor = pool.FindMessageTypeByName("exclude.Request")
+    check = compile_rules(descriptor)
+    for values_set in ({}, {"a": "ab"}, {"a": "a"}, {"b": "ab"}, {"a": "ab", "b": "b"}):
+        message = message_factory.GetMessageClass(descriptor)(**values_set)
+        assert sorted((each.field, each.rule) for each in check(message)) == oracle(message)
 
 
 def test_no_string_holds_a_zero_byte() -> None:
