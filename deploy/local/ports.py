@@ -1,0 +1,72 @@
+"""Ports on loopback: the usual ones when they are free, else others, the same at every start.
+
+A port counts as free when nothing listens on it. Others come from below the range that the
+kernel hands to outgoing connections, since such a connection could take one between the
+choice and the server's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from pathlib import Path
+
+from deploy.local.files import write_atomically
+
+LOOPBACK = "127.0.0.1"
+_LOWEST = 20_000
+_HIGHEST = 31_999
+_TRIES_MAX = 1_000
+
+
+class NoFreePort(Exception):
+    """Nothing free in the range: something on this machine listens on thousands of ports."""
+
+
+class Ports:
+    """The ports of one data directory, remembered in `file`."""
+
+    def __init__(self, file: Path, *, usual: bool = True) -> None:
+        """With `usual` false the well-known ports are left to others (tests beside a stack)."""
+        self._file = file
+        self._usual = usual
+        self._taken: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        self._given: set[int] = set()
+
+    def take(self, name: str, usual: int) -> int:
+        """The port for `name`: the one it had, else `usual`, else another; free at this moment."""
+        wanted = [self._taken.get(name), usual if self._usual else None]
+        for port in [*filter(None, wanted), *self._others()]:
+            if port not in self._given and is_free(port):
+                self._given.add(port)
+                self._taken[name] = port
+                write_atomically(self._file, json.dumps(self._taken, indent=1))
+                return port
+        raise NoFreePort(f"no free port for {name} in {_LOWEST}-{_HIGHEST}")
+
+    def remembered(self, name: str) -> int | None:
+        return self._taken.get(name)
+
+    def _others(self) -> list[int]:
+        remembered = set(self._taken.values())
+        tries = random.sample(range(_LOWEST, _HIGHEST + 1), _TRIES_MAX)
+        return [port for port in tries if port not in remembered]
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as asking:
+        # As servers do; without it a port in TIME_WAIT would count as taken.
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asking.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+async def connect(port: int) -> None:
+    """Raises OSError while nothing listens; clients that complain loudly ask this first."""
+    _, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.close()
