@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsocial/log/v1/control.proto\x12\rsocial.log.v1\"\xb6\x01\n\x0c\x43ontrolEvent\x12\x30\n\x0blog_started\x18\x01 \x01(\x0b\x32\x19.social.log.v1.LogStartedH\x00\x12\x37\n\x0fuser_ids_leased\x18\x02 \x01(\x0b\x32\x1c.social.log.v1.UserIdsLeasedH\x00\x12\x32\n\x0c\x65poch_raised\x18\x03 \x01(\x0b\x32\x1a.social.log.v1.EpochRaisedH\x00\x42\x07\n\x05\x65vent\")\n\nLogStarted\x12\x0c\n\x04seed\x18\x01 \x01(\x0c\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"0\n\rUserIdsLeased\x12\r\n\x05\x62lock\x18\x01 \x01(\x03\x12\x10\n\x08\x63laimant\x18\x02 \x01(\x0c\"*\n\x0b\x45pochRaised\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsocial/log/v1/control.proto\x12\rsocial.log.v1\"\xb6\x01\n\x0c\x43ontrolEvent\x12\x30\n\x0blog_started\x18\x01 \x01(\x0b\x32\x19.social.log.v1.LogStartedH\x00\x12\x37\n\x0fuser_ids_leased\x18\x02 \x01(\x0b\x32\x1c.social.log.v1.UserIdsLeasedH\x00\x12\x32\n\x0c\x65poch_raised\x18\x03 \x01(\x0b\x32\x1a.social.log.v1.EpochRaisedH\x00\x42\x07\n\x05\x65vent\"@\n\nLogStarted\x12\x0c\n\x04seed\x18\x01 \x01(\x0c\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x15\n\ruser_id_block\x18\x03 \x01(\x03\"0\n\rUserIdsLeased\x12\r\n\x05\x62lock\x18\x01 \x01(\x03\x12\x10\n\x08\x63laimant\x18\x02 \x01(\x0c\"*\n\x0b\x45pochRaised\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLEVENT']._serialized_start=47
   _globals['_CONTROLEVENT']._serialized_end=229
   _globals['_LOGSTARTED']._serialized_start=231
-  _globals['_LOGSTARTED']._serialized_end=272
-  _globals['_USERIDSLEASED']._serialized_start=274
-  _globals['_USERIDSLEASED']._serialized_end=322
-  _globals['_EPOCHRAISED']._serialized_start=324
-  _globals['_EPOCHRAISED']._serialized_end=366
+  _globals['_LOGSTARTED']._serialized_end=295
+  _globals['_USERIDSLEASED']._serialized_start=297
+  _globals['_USERIDSLEASED']._serialized_end=345
+  _globals['_EPOCHRAISED']._serialized_start=347
+  _globals['_EPOCHRAISED']._serialized_end=389
 # @@protoc_insertion_point(module_scope)

@@ -56,20 +56,24 @@ class LogStarted(_message.Message):
 
     SEED_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
+    USER_ID_BLOCK_FIELD_NUMBER: _builtins.int
     seed: _builtins.bytes
     """32 random bytes. The log's public id is the first 8 bytes of their SHA-256; page tokens are
     signed with a key derived from them.
     """
     at_ms: _builtins.int
+    user_id_block: _builtins.int
+    """How many user ids a block has: of the log, for ever, because blocks of two sizes would overlap."""
     def __init__(
         self,
         *,
         seed: _builtins.bytes = ...,
         at_ms: _builtins.int = ...,
+        user_id_block: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "seed", b"seed", "user_id_block", b"user_id_block"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -77,7 +81,10 @@ Global___LogStarted: _TypeAlias = LogStarted  # noqa: Y015
 
 @_typing.final
 class UserIdsLeased(_message.Message):
-    """A process claims block b of user ids [b * size, (b + 1) * size). The first claim of b wins."""
+    """A process claims block b of user ids [b * size, (b + 1) * size). A claim wins when its block is
+    above every block claimed before it: so the first claim of b wins, and the next free block
+    follows from one number. Id 0 is nobody's.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
