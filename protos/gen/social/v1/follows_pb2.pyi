@@ -305,7 +305,7 @@ class ListFollowersResponse(_message.Message):
     """True when the answer may be behind the caller's position."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_users_pb2.UserSummary]:
-        """Newest edge first; whom the viewer may not see is left out."""
+        """In the order of user ids; whom the viewer may not see is left out."""
 
     def __init__(
         self,
@@ -367,7 +367,7 @@ class ListFollowingResponse(_message.Message):
     """True when the answer may be behind the caller's position."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_users_pb2.UserSummary]:
-        """Newest edge first; whom the viewer may not see is left out."""
+        """In the order of user ids; whom the viewer may not see is left out."""
 
     def __init__(
         self,

@@ -210,7 +210,7 @@ class ListLikersResponse(_message.Message):
     """True when the answer may be behind the caller's position."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_users_pb2.UserSummary]:
-        """Newest like first; whom the viewer may not see is left out."""
+        """In the order of user ids; whom the viewer may not see is left out."""
 
     def __init__(
         self,
