@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     argon2_memory_kib: int = 19_456
     argon2_time_cost: int = 2
     password_checks_parallel_max: int = 2
+    password_checks_waiting_max: int = 64
 
     # Views
     project_batch_events: int = 2_000
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
     token_wait_ms: int = 250
     apply_wait_s: float = 5.0
     position_poll_ms: int = 5
+    position_seen_ms: int = 1_000
 
     # Feed
     chunk_rows_max: int = 1_000
@@ -85,6 +87,8 @@ class Settings(BaseSettings):
     delivery_batches_parallel: int = 32
     delivery_records_max: int = 50
     cassandra_timeout_s: float = 5.0
+    cassandra_reads_parallel: int = 64
+    position_save_interval_s: float = 1.0
     gossip_check_interval_s: float = 1.0
     position_history_minutes: int = 24 * 60
 
@@ -105,9 +109,16 @@ class Settings(BaseSettings):
     grpc_processes: int = 2
     grpc_streams_max: int = 1_000
     grpc_message_bytes_max: int = 2 * 1024 * 1024
+    grpc_calls_max: int = 2_000
+    grpc_idle_max_s: int = 600
+    grpc_connection_age_max_s: int = 1_800
+    grpc_keepalive_s: int = 60
     handler_deadline_s: float = 10.0
+    stop_grace_s: float = 5.0
     metrics_port: int = 0
     health_port: int = 0
+    health_interval_s: float = 1.0
+    ports_file: str = ""
     worker: int = 0
     log_level: str = "info"
     user_id_block: int = 1_000
