@@ -27,6 +27,10 @@ class _VaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VaultKind.V
     VAULT_KIND_DATA_KEY: _VaultKind.ValueType  # 1
     VAULT_KIND_PASSWORD: _VaultKind.ValueType  # 2
     VAULT_KIND_FAMILY: _VaultKind.ValueType  # 3
+    VAULT_KIND_REVOKED: _VaultKind.ValueType  # 4
+    """The family has ended. A key of its own, so that a rotation that was under way cannot write
+    over it; the box holds a RefreshFamily that is revoked.
+    """
 
 class VaultKind(_VaultKind, metaclass=_VaultKindEnumTypeWrapper): ...
 
@@ -34,6 +38,10 @@ VAULT_KIND_UNSPECIFIED: VaultKind.ValueType  # 0
 VAULT_KIND_DATA_KEY: VaultKind.ValueType  # 1
 VAULT_KIND_PASSWORD: VaultKind.ValueType  # 2
 VAULT_KIND_FAMILY: VaultKind.ValueType  # 3
+VAULT_KIND_REVOKED: VaultKind.ValueType  # 4
+"""The family has ended. A key of its own, so that a rotation that was under way cannot write
+over it; the box holds a RefreshFamily that is revoked.
+"""
 Global___VaultKind: _TypeAlias = VaultKind  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,47 @@
+"""Every metric, on one screen: its name, its unit (the end of the name), what it means.
+
+Labels are few and bounded: RPC methods, codes, views, topics. Never ids, names or messages.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+# gRPC
+RPC_SECONDS = Histogram(
+    "millrace_rpc_seconds",
+    "From the request (or the stream's start) to the status",
+    ["method"],
+    buckets=_FAST_S,
+)
+RPCS = Counter("millrace_rpcs_total", "RPCs by the status that they ended with", ["method", "code"])
+RPCS_RUNNING = Gauge("millrace_rpcs_running", "RPCs that this process works on now")
+
+# Sessions and passwords
+PASSWORD_SECONDS = Histogram(
+    "millrace_password_seconds",
+    "One argon2id computation, waiting for its turn included",
+    buckets=_FAST_S,
+)
+TOKENS_VERIFIED = Counter(
+    "millrace_tokens_verified_total", "Access tokens by how they were verified", ["how"]
+)
+SESSION_READS = Histogram(
+    "millrace_session_read_sessions",
+    "Sessions looked up by one read of the vault",
+    buckets=(1, 2, 5, 10, 20, 50, 100),
+)
+
+# Waiting for views
+POSITION_POLLS = Counter(
+    "millrace_position_polls_total", "Reads of a view's positions because somebody waits", ["view"]
+)
+VIEW_WAITS = Counter(
+    "millrace_view_waits_total", "Waits for a view to cover a position, by their end", ["outcome"]
+)
+
+# Registrations
+REGISTRATIONS_COMPLETED = Counter(
+    "millrace_registrations_completed_total",
+    "Claims whose registration the completing task had to finish",
+)

@@ -1,0 +1,71 @@
+"""Concurrent reads by key become few reads of many keys.
+
+While `reads_parallel_max` reads are under way, those who ask are gathered for the next one: the
+busier the store, the larger the batches. Nobody joins a read that started before he asked, so
+an answer is never older than the question.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Batched(Generic[K, V]):
+    """`read` answers at most `keys_max` keys and leaves out what is not there."""
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
+        *,
+        keys_max: int,
+        reads_parallel_max: int = 2,
+    ) -> None:
+        self._read = read
+        self._keys_max = keys_max
+        self._parallel_max = reads_parallel_max
+        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    async def get(self, key: K) -> V | None:
+        """None for what is not there. Raises what `read` raises."""
+        answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(answer)
+        self._schedule()
+        return await answer
+
+    def _schedule(self) -> None:
+        """Read at the end of this turn of the loop, when all who ask in it have asked."""
+        if self._waiting and not self._scheduled and len(self._reading) < self._parallel_max:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        keys = list(self._waiting)[: self._keys_max]
+        asked = {key: self._waiting.pop(key) for key in keys}
+        task = asyncio.create_task(self._answer(asked))
+        self._reading.add(task)
+        task.add_done_callback(self._ended)
+        self._schedule()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        self._schedule()
+
+    async def _answer(self, asked: Mapping[K, list[asyncio.Future[V | None]]]) -> None:
+        try:
+            found = await self._read(list(asked))
+        except Exception as error:  # noqa: BLE001  it belongs to those who wait
+            for futures in asked.values():
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(error)
+            return
+        for key, futures in asked.items():
+            for future in futures:
+                if not future.done():
+                    future.set_result(found.get(key))

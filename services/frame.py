@@ -1,0 +1,157 @@
+"""What happens around every handler, in this order:
+
+trace, metrics, limit of calls, deadline, rules of the request, caller, handler, errors → status.
+
+A servicer is a class with a method for each RPC that it has, named in snake case; the others
+answer UNIMPLEMENTED. `call` is a services.call.Call:
+
+    async def like_media(self, call, request) -> LikeMediaResponse          unary
+    async def upload_media(self, call, requests) -> UploadMediaResponse     client stream
+    async def download_media(self, call, request)                           server stream, yields
+    async def record_likes(self, call, requests)                            both, yields
+
+Handlers raise millrace.errors; every item of a client's stream is checked before they see it.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from millrace.errors import Exhausted
+from millrace.observe import metrics, trace
+from millrace.observe.logs import logger
+from services.call import Call
+from services.errors import Status, status_of
+from services.parts import Parts
+from services.rpc import Rpc, Service, rpcs_of
+from services.sessions import Sessions
+
+log = logger("services.frame")
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Answered = Awaitable[Message | None]
+_MADE = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+class Frame:
+    """Puts servicers into a gRPC server. One a process."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._sessions = Sessions(parts)
+        self._running = 0
+        metrics.RPCS_RUNNING.set_function(lambda: self._running)
+
+    def add_to(self, server: grpc.aio.Server, service: Service) -> None:
+        """Raises Bug or UnsupportedRule for a servicer or a proto that cannot be served."""
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        for rpc in rpcs_of(service, self._parts.settings.handler_deadline_s):
+            make: Any = _MADE[rpc.takes_stream, rpc.gives_stream]
+            handlers[rpc.name] = make(
+                self._streamed(rpc) if rpc.gives_stream else self._answered(rpc),
+                request_deserializer=rpc.request.FromString,
+                response_serializer=rpc.response.SerializeToString,
+            )
+        server.add_registered_method_handlers(service.descriptor.full_name, handlers)
+
+    def _answered(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
+        async def answer(request: Any, context: _Context) -> Message | None:
+            def work(call: Call) -> _Answered:
+                answered: _Answered = rpc.handle(call, request)
+                return answered
+
+            if rpc.takes_stream:
+                request = _checked(rpc, request)
+            return await self._run(rpc, context, request, work)
+
+        return answer
+
+    def _streamed(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
+        async def stream(request: Any, context: _Context) -> Message | None:
+            async def work(call: Call) -> None:
+                async with aclosing(rpc.handle(call, request)) as items:
+                    async for item in items:
+                        await context.write(item)
+
+            if rpc.takes_stream:
+                request = _checked(rpc, request)
+            return await self._run(rpc, context, request, work)
+
+        return stream
+
+    async def _run(
+        self, rpc: Rpc, context: _Context, request: Any, work: Callable[[Call], _Answered]
+    ) -> Message | None:
+        """Everything that turns into a status happens in here."""
+        started_s = time.perf_counter()
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        trace_id = trace.begin(metadata.get(trace.TRACEPARENT, ""))
+        code = "CANCELLED"
+        self._running += 1
+        try:
+            answer = await self._limited(rpc, context, metadata, trace_id, request, work)
+            code = "OK"
+        except Exception as error:  # noqa: BLE001  this is where every error becomes a status
+            status = status_of(error, trace_id)
+            code = status.code.name
+            _tell(rpc, status, error)
+            await context.abort(status.code, status.message, status.trailing_metadata)
+        finally:
+            self._running -= 1
+            rpc.seconds.observe(time.perf_counter() - started_s)
+            metrics.RPCS.labels(rpc.path, code).inc()
+        return answer
+
+    async def _limited(
+        self,
+        rpc: Rpc,
+        context: _Context,
+        metadata: dict[str, Any],
+        trace_id: str,
+        request: Any,
+        work: Callable[[Call], _Answered],
+    ) -> Message | None:
+        if self._running > self._parts.settings.grpc_calls_max:
+            raise Exhausted("too many calls at once: try again", reason="OVERLOADED")
+        until_s = _until_s(rpc, context)
+        async with asyncio.timeout_at(until_s if until_s < math.inf else None):
+            if not rpc.takes_stream:
+                rpc.check(request)
+            caller = None
+            if not rpc.open_to_all:
+                caller = await self._sessions.caller(metadata.get("authorization", ""))
+            call = Call(self._parts, rpc.path, trace_id, caller, until_s)
+            return await work(call)
+
+
+async def _checked(rpc: Rpc, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        rpc.check(request)
+        yield request
+
+
+def _until_s(rpc: Rpc, context: _Context) -> float:
+    """When the RPC must end, by the loop's clock: the client's deadline or ours."""
+    left: float | None = context.time_remaining()
+    limits = [limit for limit in (left, rpc.deadline_s) if limit is not None]
+    return asyncio.get_running_loop().time() + min(limits, default=math.inf)
+
+
+def _tell(rpc: Rpc, status: Status, error: Exception) -> None:
+    if not status.expected:
+        log.error("failed", method=rpc.path, exc_info=error)
+    elif status.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        log.warning("unavailable", method=rpc.path, why=str(error))
+    else:
+        log.debug("refused", method=rpc.path, code=status.code.name)

@@ -1,0 +1,118 @@
+"""The RPCs of a service as the frame runs them: found by name, checked at the start."""
+
+import inspect
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from prometheus_client import Histogram
+
+from millrace import validation
+from millrace.errors import Bug, InvalidRequest, Unimplemented
+from millrace.observe import metrics
+from services.call import Call
+
+OPEN_TO_ALL = frozenset(
+    {
+        "/social.v1.UsersService/Register",
+        "/social.v1.UsersService/LogIn",
+        "/social.v1.UsersService/RefreshToken",
+    }
+)
+_CAPITAL = re.compile("(?<!^)(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A servicer for a service of the protos. `deadlines_s`: by method, instead of
+    `handler_deadline_s`; None for a stream that may stay open.
+    """
+
+    descriptor: ServiceDescriptor
+    servicer: object
+    deadlines_s: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """`handle` takes (call, request) or (call, requests). `check` raises InvalidRequest."""
+
+    name: str
+    path: str
+    takes_stream: bool
+    gives_stream: bool
+    request: type[Message]
+    response: type[Message]
+    handle: Callable[[Call, Any], Any]
+    check: Callable[[Message], None]
+    open_to_all: bool
+    deadline_s: float | None
+    seconds: Histogram
+
+
+def rpcs_of(service: Service, deadline_s: float) -> Iterator[Rpc]:
+    """Every RPC of the service; those without a method of the servicer refuse.
+
+    Raises Bug for a public method that is no RPC, UnsupportedRule for a rule nobody can check.
+    """
+    names = {_snake(method.name) for method in service.descriptor.methods}
+    for name, _ in inspect.getmembers(type(service.servicer), inspect.isfunction):
+        if not name.startswith("_") and name not in names:
+            raise Bug(f"{type(service.servicer).__name__}.{name} is no RPC")
+    for method in service.descriptor.methods:
+        path = f"/{service.descriptor.full_name}/{method.name}"
+        handle = getattr(service.servicer, _snake(method.name), None)
+        if handle is not None and inspect.isasyncgenfunction(handle) != method.server_streaming:
+            raise Bug(f"{path}: what answers a stream yields, and nothing else does")
+        yield Rpc(
+            name=method.name,
+            path=path,
+            takes_stream=method.client_streaming,
+            gives_stream=method.server_streaming,
+            request=GetMessageClass(method.input_type),
+            response=GetMessageClass(method.output_type),
+            handle=handle or _refusal(method),
+            check=_check(method) if handle else _nothing,
+            open_to_all=handle is None or path in OPEN_TO_ALL,
+            deadline_s=service.deadlines_s.get(method.name, deadline_s),
+            seconds=metrics.RPC_SECONDS.labels(path),
+        )
+
+
+def _snake(name: str) -> str:
+    return _CAPITAL.sub("_", name).lower()
+
+
+def _check(method: MethodDescriptor) -> Callable[[Message], None]:
+    violations_of = validation.compile_rules(method.input_type)
+
+    def check(request: Message) -> None:
+        if violations := violations_of(request):
+            first = violations[0]
+            raise InvalidRequest(
+                f"{first.field or method.input_type.name}: {first.description}",
+                tuple(violations),
+            )
+
+    return check
+
+
+def _nothing(_request: Message) -> None:
+    pass
+
+
+def _refusal(method: MethodDescriptor) -> Callable[[Call, Any], Any]:
+    refused = Unimplemented(f"{method.name} comes with a later version")
+
+    async def refuse(_call: Call, _request: object) -> Message:
+        raise refused
+
+    async def refuse_stream(_call: Call, _request: object) -> AsyncIterator[Message]:
+        raise refused
+        yield
+
+    return refuse_stream if method.server_streaming else refuse

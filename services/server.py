@@ -1,0 +1,73 @@
+"""One gRPC server process. The supervisor starts several; they share the port (SO_REUSEPORT).
+
+SIGTERM or SIGINT: health says NOT_SERVING, running calls get `stop_grace_s`, then it ends.
+Raises FailedPrecondition when the address cannot be listened on.
+"""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+
+import grpc
+
+from millrace.errors import FailedPrecondition
+from millrace.observe.logs import logger
+from millrace.settings import Settings
+from services.frame import Frame
+from services.health import Health
+from services.parts import Parts
+from services.rpc import Service
+
+log = logger("services.server")
+
+
+class Server:
+    """`port` is where it listens, also when the settings ask for any (0)."""
+
+    def __init__(self, parts: Parts, services: Sequence[Service]) -> None:
+        self._settings = parts.settings
+        self._server = grpc.aio.server(options=_options(parts.settings))
+        frame = Frame(parts)
+        for service in services:
+            frame.add_to(self._server, service)
+        self._health = Health(self._server, list(services))
+        try:
+            self.port = self._server.add_insecure_port(parts.settings.grpc_address)
+        except RuntimeError as error:
+            raise FailedPrecondition(
+                f"cannot listen on {parts.settings.grpc_address}: {error}"
+            ) from error
+
+    async def start(self) -> None:
+        await self._server.start()
+        await self._health.serve()
+        log.info("serving", port=self.port)
+
+    async def stop(self) -> None:
+        await self._health.leave()
+        await self._server.stop(self._settings.stop_grace_s)
+        log.info("stopped")
+
+
+async def stopped_by_signal() -> None:
+    """Returns when this process is asked to end."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", settings.grpc_message_bytes_max),
+        ("grpc.max_send_message_length", settings.grpc_message_bytes_max),
+        ("grpc.max_concurrent_streams", settings.grpc_streams_max),
+        # A connection sticks to one process: an end of its life spreads clients over all of them.
+        ("grpc.max_connection_age_ms", settings.grpc_connection_age_max_s * 1000),
+        ("grpc.max_connection_age_grace_ms", round(settings.stop_grace_s * 1000)),
+        ("grpc.max_connection_idle_ms", settings.grpc_idle_max_s * 1000),
+        ("grpc.keepalive_time_ms", settings.grpc_keepalive_s * 1000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]
