@@ -20,6 +20,8 @@ from services.rpc import Service
 
 log = logger("services.server")
 
+LOOPBACK = "127.0.0.1"
+
 
 class Server:
     """`port` is where it listens, also when the settings ask for any (0)."""
@@ -31,12 +33,10 @@ class Server:
         for service in services:
             frame.add_to(self._server, service)
         self._health = Health(self._server, list(services))
-        try:
-            self.port = self._server.add_insecure_port(parts.settings.grpc_address)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"cannot listen on {parts.settings.grpc_address}: {error}"
-            ) from error
+        self.port = self._listen(parts.settings.grpc_address)
+        if parts.settings.health_port:
+            # The shared port reaches any of the processes; this one only this.
+            self._listen(f"{LOOPBACK}:{parts.settings.health_port}")
 
     async def start(self) -> None:
         await self._server.start()
@@ -47,6 +47,12 @@ class Server:
         await self._health.leave()
         await self._server.stop(self._settings.stop_grace_s)
         log.info("stopped")
+
+    def _listen(self, address: str) -> int:
+        try:
+            return self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
 
 
 async def stopped_by_signal() -> None:
