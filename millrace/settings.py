@@ -7,7 +7,7 @@ addresses of servers that chose their ports; the environment wins over it.
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import (
@@ -44,7 +44,13 @@ class Settings(BaseSettings):
     append_timeout_s: float = 5.0
     append_batch_bytes_max: int = 512 * 1024
     append_linger_ms: int = 2
+    log_compression: Literal["", "lz4", "zstd"] = "lz4"
+    log_request_timeout_ms: int = 10_000
+    log_create_timeout_s: float = 30.0
     fetch_bytes_max: int = 4 * 1024 * 1024
+    fetch_wait_ms: int = 200
+    fetch_silence_max_s: float = 10.0
+    group_session_ms: int = 6_000
 
     # Keys: a file with the master key (32 bytes, hex) and a folder with signing keys
     keys_dir: str = ".millrace/keys"
@@ -88,7 +94,6 @@ class Settings(BaseSettings):
     delivery_records_max: int = 50
     cassandra_timeout_s: float = 5.0
     cassandra_reads_parallel: int = 64
-    position_save_interval_s: float = 1.0
     gossip_check_interval_s: float = 1.0
     position_history_minutes: int = 24 * 60
 

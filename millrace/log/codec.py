@@ -49,6 +49,8 @@ def decode(record: Record) -> Event:
         message = getattr(message, kind)
     headers = record.headers
     order = int.from_bytes(headers[ORDER_HEADER], "big") if ORDER_HEADER in headers else 0
+    if order > record.number:
+        raise PoisonEvent("an event cannot be ordered after its own record")
     return Event(
         topic=record.topic,
         partition=record.partition,

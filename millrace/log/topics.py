@@ -32,6 +32,9 @@ class Topic:
     compacted: bool = False
     single: bool = False
 
+    def partitions(self, log_partitions: int) -> int:
+        return 1 if self.single else log_partitions
+
 
 _EVENTS = (
     # key: the user
@@ -47,18 +50,21 @@ _EVENTS = (
     # key: VaultKey; placed by its user
     Topic("vault", vault_pb2.VaultRecord, compacted=True),
 )
-_DEAD = tuple(Topic(topic.name + DEAD_SUFFIX, dead_pb2.DeadLetter) for topic in _EVENTS)
-_OTHERS = (
-    Topic("control", control_pb2.ControlEvent, single=True),
-    # key: view and range of shards
-    Topic("progress", progress_pb2.ViewProgress, compacted=True, single=True),
-    # key: media partition
-    Topic("feed_marks", feed_pb2.FeedMark, compacted=True, single=True),
+_FEED = (
     # placed by media partition
     Topic("plans", feed_pb2.FeedPlan, retention_ms=WEEK_MS),
     Topic("chunks.small", feed_pb2.FeedChunk, retention_ms=WEEK_MS),
     Topic("chunks.large", feed_pb2.FeedChunk, retention_ms=WEEK_MS),
 )
+# What could not be taken is kept for ever, for a better deploy or a person to look at.
+_DEAD = tuple(Topic(topic.name + DEAD_SUFFIX, dead_pb2.DeadLetter) for topic in _EVENTS + _FEED)
+_SINGLE = (
+    Topic("control", control_pb2.ControlEvent, single=True),
+    # key: view and range of shards
+    Topic("progress", progress_pb2.ViewProgress, compacted=True, single=True),
+    # key: media partition
+    Topic("feed_marks", feed_pb2.FeedMark, compacted=True, single=True),
+)
 
-TOPICS: dict[str, Topic] = {topic.name: topic for topic in (*_EVENTS, *_DEAD, *_OTHERS)}
+TOPICS: dict[str, Topic] = {topic.name: topic for topic in (*_EVENTS, *_FEED, *_DEAD, *_SINGLE)}
 EVENT_TOPICS = tuple(topic.name for topic in _EVENTS)

@@ -1,0 +1,183 @@
+"""The caller's token (`millrace-position`): how far the views must be for him to read his writes.
+
+It holds one number a topic of his own partition, and up to four of other partitions, where
+writes of his may lie as well (accept, reject, remove, a comment deleted by the photo's owner).
+Clients send the newest one back. Signed, tied to one log, under 150 bytes of text.
+
+Not: waiting for a view (services do), or anything about reads: they add nothing to a token.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from google.protobuf.message import DecodeError
+
+from millrace.errors import Bug, FailedPrecondition, InvalidRequest
+from millrace.log.port import Appended, Log, TopicPartition
+from millrace.log.topics import TOPICS
+from social.log.v1.token_pb2 import PositionTokenBody
+
+# Their places are in tokens that clients keep: only ever added to, at the end.
+OWN_TOPICS = ("users", "media", "follows", "likes", "comments", "reads")
+FOREIGN_TOPICS = (*OWN_TOPICS, "names", "vault")
+FOREIGN_MAX = 4
+TEXT_BYTES_MAX = 150
+_MAC_BYTES = 12
+_TAG_MASK = (1 << 32) - 1
+
+Foreign = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PositionToken:
+    """`numbers`: of the caller's `partition`, by topic. `foreign`: (topic, partition, number)."""
+
+    log_id: int
+    partition: int = 0
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    foreign: tuple[Foreign, ...] = ()
+
+    def after(self, appended: Appended, own_partition: int) -> "PositionToken":
+        """The token that also covers this event.
+
+        Where another user goes on with it (one client, two accounts), what the first had
+        written becomes foreign.
+        """
+        token = self
+        if token.partition != own_partition:
+            token = token._moved_to(own_partition)
+        topic, partition, number = appended
+        if topic in OWN_TOPICS and partition == own_partition:
+            highest = max(token.numbers.get(topic, 0), number)
+            return replace(token, numbers={**token.numbers, topic: highest})
+        if topic in FOREIGN_TOPICS:
+            return replace(token, foreign=_with(token.foreign, [(topic, partition, number)]))
+        raise Bug(f"no token covers topic {topic}")
+
+    def needs(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        """What a view of these topics must cover, by (topic, partition)."""
+        wanted = frozenset(topics)
+        needs = {
+            (topic, self.partition): number
+            for topic, number in self.numbers.items()
+            if topic in wanted and number
+        }
+        for topic, partition, number in self.foreign:
+            if topic in wanted:
+                needs[topic, partition] = max(needs.get((topic, partition), 0), number)
+        return needs
+
+    def _moved_to(self, partition: int) -> "PositionToken":
+        own = {
+            topic: number
+            for topic, where, number in self.foreign
+            if where == partition and topic in OWN_TOPICS
+        }
+        elsewhere = [place for place in self.foreign if place[1] != partition]
+        left = [(topic, self.partition, number) for topic, number in self.numbers.items()]
+        return PositionToken(self.log_id, partition, own, _with(elsewhere, left))
+
+
+def encode(token: PositionToken, key: bytes) -> str:
+    own = [token.numbers.get(topic, 0) for topic in OWN_TOPICS]
+    while own and not own[-1]:
+        own.pop()
+    body = PositionTokenBody(
+        partition=token.partition,
+        numbers=own,
+        foreign_topics=[FOREIGN_TOPICS.index(topic) for topic, _, _ in token.foreign],
+        foreign_partitions=[partition for _, partition, _ in token.foreign],
+        foreign_numbers=[number for _, _, number in token.foreign],
+        log_tag=token.log_id & _TAG_MASK,
+    ).SerializeToString(deterministic=True)
+    return base64.urlsafe_b64encode(body + _mac(body, key, token.log_id)).rstrip(b"=").decode()
+
+
+def decode(text: str, key: bytes, log_id: int) -> PositionToken:
+    """The token that this log gave out; an empty text is the empty token.
+
+    Raises InvalidRequest (POSITION_TOKEN_INVALID) for what nobody here signed, and
+    FailedPrecondition (POSITION_OF_ANOTHER_LOG) for a token of another log. That is told from
+    its tag before its signature, whose key the other log alone has.
+    """
+    if not text:
+        return PositionToken(log_id)
+    if len(text) > TEXT_BYTES_MAX:
+        raise _invalid()
+    try:
+        signed = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", True)
+        body, mac = signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
+        found = PositionTokenBody.FromString(body)
+    except (binascii.Error, ValueError, DecodeError):
+        raise _invalid() from None
+    if not hmac.compare_digest(mac, _mac(body, key, log_id)):
+        if found.log_tag not in (0, log_id & _TAG_MASK):
+            raise FailedPrecondition(
+                "the position is of another log: forget it and go on without",
+                reason="POSITION_OF_ANOTHER_LOG",
+            )
+        raise _invalid()
+    numbers = zip(OWN_TOPICS, found.numbers, strict=False)
+    return PositionToken(
+        log_id,
+        found.partition,
+        {topic: number for topic, number in numbers if number},
+        tuple(
+            (FOREIGN_TOPICS[topic], partition, number)
+            for topic, partition, number in zip(
+                found.foreign_topics, found.foreign_partitions, found.foreign_numbers, strict=True
+            )
+        ),
+    )
+
+
+class FutureCheck:
+    """Refuses tokens that are beyond the log's end. One a process.
+
+    The ends that were seen last are kept: only a token beyond them costs a look at the log.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._ends: dict[str, list[int]] = {}
+
+    async def admit(self, token: PositionToken) -> None:
+        """Raises FailedPrecondition (POSITION_FROM_THE_FUTURE), or StoreUnavailable."""
+        for topic in {topic for topic, _ in token.needs(FOREIGN_TOPICS)}:
+            needs = token.needs((topic,))
+            if self._covered(topic, needs):
+                continue
+            if topic in TOPICS:
+                self._ends[topic] = await self._log.ends(topic)
+            if not self._covered(topic, needs):
+                raise FailedPrecondition(
+                    f"the position is beyond the end of {topic}",
+                    reason="POSITION_FROM_THE_FUTURE",
+                )
+
+    def _covered(self, topic: str, needs: Mapping[TopicPartition, int]) -> bool:
+        ends = self._ends.get(topic, ())
+        return all(
+            partition < len(ends) and number <= ends[partition]
+            for (_, partition), number in needs.items()
+        )
+
+
+def _with(foreign: Iterable[Foreign], more: Iterable[Foreign]) -> tuple[Foreign, ...]:
+    """The newest ones: each place once with its highest number, the last named last."""
+    highest: dict[TopicPartition, int] = {}
+    for topic, partition, number in (*foreign, *more):
+        highest[topic, partition] = max(highest.pop((topic, partition), 0), number)
+    kept = list(highest.items())[-FOREIGN_MAX:]
+    return tuple((topic, partition, number) for (topic, partition), number in kept)
+
+
+def _mac(body: bytes, key: bytes, log_id: int) -> bytes:
+    return hmac.digest(key, body + log_id.to_bytes(8, "big"), "sha256")[:_MAC_BYTES]
+
+
+def _invalid() -> InvalidRequest:
+    return InvalidRequest("millrace-position is not one of ours", reason="POSITION_TOKEN_INVALID")
