@@ -6,25 +6,37 @@ from google.protobuf.message import Message
 
 from millrace.auth.access_token import Caller
 from millrace.errors import Bug, OutcomeUnknown
+from millrace.log.partitioner import partition_of_owner
 from millrace.log.port import TRACE_HEADER, Appended
+from millrace.log.position_token import PositionToken
 from millrace.relations import View
 from services.parts import Parts
 
 
 class Call:
-    """Made by the frame, once an RPC. `trace`: 32 hex digits, empty at none."""
+    """Made by the frame, once an RPC. `trace`: 32 hex digits. `token`: what the caller has seen
+    himself do, and what he does in this call.
+    """
 
-    __slots__ = ("_caller", "_until_s", "_written", "method", "parts", "trace")
+    __slots__ = ("_caller", "_until_s", "_user_id", "method", "parts", "token", "trace", "wrote")
 
     def __init__(
-        self, parts: Parts, method: str, trace: str, caller: Caller | None, until_s: float
+        self,
+        parts: Parts,
+        method: str,
+        trace: str,
+        caller: Caller | None,
+        token: PositionToken,
+        until_s: float,
     ) -> None:
         self.parts = parts
         self.method = method
         self.trace = trace
+        self.token = token
+        self.wrote = False
         self._caller = caller
+        self._user_id: int | None = caller.user_id if caller else None
         self._until_s = until_s
-        self._written: list[Appended] = []
 
     @property
     def caller(self) -> Caller:
@@ -35,7 +47,14 @@ class Call:
 
     @property
     def user_id(self) -> int:
-        return self.caller.user_id
+        """Who acts: the caller, or whom `acts_as` named."""
+        if self._user_id is None:
+            raise Bug(f"{self.method} acts for nobody")
+        return self._user_id
+
+    def acts_as(self, user_id: int) -> None:
+        """For RPCs that are open to all: from now on this user writes."""
+        self._user_id = user_id
 
     def left_s(self) -> float:
         """Seconds until the RPC ends, whatever it does then."""
@@ -46,7 +65,7 @@ class Call:
     ) -> Appended:
         """Write one event (None ends a key of a compacted topic) in this call's trace.
 
-        The answer's position token will cover it. Raises OutcomeUnknown.
+        The answer's position token covers it. Raises OutcomeUnknown.
         """
         appended = await self.parts.log.append(
             topic,
@@ -56,15 +75,27 @@ class Call:
             headers={TRACE_HEADER: self.trace.encode()},
             timeout_s=min(self.left_s(), self.parts.settings.append_timeout_s),
         )
-        self._written.append(appended)
+        own_partition = partition_of_owner(self.user_id, self.parts.log.partitions)
+        self.token = self.token.after(appended, own_partition)
+        self.wrote = True
         return appended
 
     async def stale(self, *views: View) -> bool:
-        """Wait for what the caller's token asks of these views; whether they are still behind.
+        """Wait for what the caller's token asks of these views; whether one is still behind.
 
-        Without a token nothing is asked, so nothing is stale.
+        Without a token nothing is asked, so nothing is stale. Raises FailedPrecondition for a
+        token from beyond the log's end.
         """
-        return False
+        timeout_s = min(self.left_s(), self.parts.settings.token_wait_ms / 1000)
+        waits = [
+            self.parts.positions.covers(view.name, needs, timeout_s)
+            for view in views
+            if (needs := self.token.needs(view.topics))
+        ]
+        if all(await asyncio.gather(*waits)):
+            return False
+        await self.parts.future.admit(self.token)
+        return True
 
     async def applied(self, view: View, *appended: Appended) -> None:
         """Wait until a view has applied what was written, for RPCs that answer then.

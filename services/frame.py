@@ -24,6 +24,7 @@ import grpc
 from google.protobuf.message import Message
 
 from millrace.errors import Exhausted
+from millrace.log import position_token
 from millrace.observe import metrics, trace
 from millrace.observe.logs import logger
 from services.call import Call
@@ -32,6 +33,7 @@ from services.parts import Parts
 from services.rpc import Rpc, Service, rpcs_of
 from services.sessions import Sessions
 
+POSITION = "millrace-position"
 log = logger("services.frame")
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,6 +52,7 @@ class Frame:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._sessions = Sessions(parts)
+        self._position_key = parts.control.identity.key("position token")
         self._running = 0
         metrics.RPCS_RUNNING.set_function(lambda: self._running)
 
@@ -131,8 +134,16 @@ class Frame:
             caller = None
             if not rpc.open_to_all:
                 caller = await self._sessions.caller(metadata.get("authorization", ""))
-            call = Call(self._parts, rpc.path, trace_id, caller, until_s)
-            return await work(call)
+            token = self._token(metadata.get(POSITION, ""))
+            call = Call(self._parts, rpc.path, trace_id, caller, token, until_s)
+            answer = await work(call)
+        if call.wrote:
+            position = position_token.encode(call.token, self._position_key)
+            context.set_trailing_metadata(((POSITION, position),))
+        return answer
+
+    def _token(self, text: str) -> position_token.PositionToken:
+        return position_token.decode(text, self._position_key, self._parts.control.identity.log_id)
 
 
 async def _checked(rpc: Rpc, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:

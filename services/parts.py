@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 from millrace.auth.access_token import AccessTokens
 from millrace.auth.keys import Keys
+from millrace.auth.passwords import Passwords
 from millrace.clock import Clock
 from millrace.ids import IdMint
+from millrace.log.control import Control
 from millrace.log.port import Log
+from millrace.log.position_token import FutureCheck
+from millrace.log.user_ids import UserIds
 from millrace.relations.page_token import PageTokens
 from millrace.settings import Settings
 from millrace.stores.feed_port import FeedStore
@@ -17,17 +21,22 @@ from services.freshness import Positions
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`positions` knows how far views are; `tokens` issues and verifies access tokens."""
+    """`tokens` issues and verifies access tokens; `positions` knows how far views are, `future`
+    what is beyond the log's end; `control` knows the log's identity.
+    """
 
     settings: Settings
     clock: Clock
     keys: Keys
     log: Log
-    log_id: int
+    control: Control
     views: ViewStore
     feeds: FeedStore
     ids: IdMint
+    user_ids: UserIds
     tokens: AccessTokens
+    passwords: Passwords
     page_tokens: PageTokens
     data_keys: DataKeys
     positions: Positions
+    future: FutureCheck

@@ -7,13 +7,13 @@ has revoked it; that is read on every call, for many calls at once.
 from collections.abc import Mapping, Sequence
 
 from millrace.auth.access_token import Caller
-from millrace.errors import StoreUnavailable, Unauthenticated
-from millrace.log.partitioner import partition_of_owner
+from millrace.errors import Unauthenticated
 from millrace.observe import metrics
 from millrace.relations.entity import READ_KEYS_MAX
 from millrace.views import vault
 from services.batching import Batched
 from services.parts import Parts
+from services.vault import wait_for_vault
 from social.log.v1.vault_pb2 import VAULT_KIND_FAMILY, VAULT_KIND_REVOKED
 
 _SCHEME = "bearer "
@@ -38,7 +38,8 @@ class Sessions:
         session = (caller.user_id, caller.family)
         standing = await self._standing.get(session)
         if standing is None:
-            await self._catch_up(caller.user_id)
+            # The family was in the log before its token was given out: the view may be behind.
+            await wait_for_vault(self._parts, caller.user_id)
             standing = await self._standing.get(session)
         if not standing:
             raise Unauthenticated("the session has ended: log in", reason="SESSION_ENDED")
@@ -60,14 +61,3 @@ class Sessions:
             for user_id, family in sessions
             if (user_id, VAULT_KIND_FAMILY, family) in found
         }
-
-    async def _catch_up(self, user_id: int) -> None:
-        """The family was in the log before its token was given out: the view may be behind."""
-        parts = self._parts
-        ends = await parts.log.ends("vault")
-        partition = partition_of_owner(user_id, len(ends))
-        covered = await parts.positions.covers(
-            "vault", {("vault", partition): ends[partition]}, parts.settings.token_wait_ms / 1000
-        )
-        if not covered:
-            raise StoreUnavailable("the vault view is behind the log")

@@ -45,3 +45,20 @@ REGISTRATIONS_COMPLETED = Counter(
     "millrace_registrations_completed_total",
     "Claims whose registration the completing task had to finish",
 )
+
+# Feed fan-out
+FEED_ROWS_PLANNED = Counter(
+    "millrace_feed_rows_planned_total", "Rows written into chunks", ["topic"]
+)
+FEED_ROWS_DELIVERED = Counter(
+    "millrace_feed_rows_delivered_total", "Rows that the feed store has acknowledged", ["topic"]
+)
+FEED_CHUNKS_UNREADABLE = Counter(
+    "millrace_feed_chunks_unreadable_total", "Chunks put aside as dead letters", ["topic"]
+)
+FEED_PLAN_LAG = Gauge(
+    "millrace_feed_plan_lag_events", "Events of topic media that this planner has not planned"
+)
+FEED_CHUNK_LAG = Gauge(
+    "millrace_feed_chunk_lag_records", "Chunks that this process has not delivered", ["topic"]
+)

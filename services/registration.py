@@ -1,0 +1,129 @@
+"""Registering: a name is claimed in one partition of the log, and the view says who has it.
+
+    1  vault: data key and password hash of a new user id
+    2  names: NameClaimed, which carries the text sealed            the view decides
+    3  users: UserRegistered, which cites the claim's number        the user is there
+
+Killed after 1, an unused user id has secrets that nobody will read. Killed after 2, a retry
+goes on with 3, and so does the completing task of `streams/registrations.py`. A claim that
+lost takes its user's secrets away again. The first UserRegistered of a user counts, so it does
+no harm to write it twice.
+"""
+
+import hmac
+import uuid
+from dataclasses import dataclass
+
+from millrace.auth import names, sealing
+from millrace.errors import AlreadyExists, OutcomeUnknown, StoreUnavailable
+from millrace.log.partitioner import key_of
+from millrace.views import users
+from millrace.views.users import NameRow
+from services.call import Call
+from services.parts import Parts
+from services.vault import Vault
+from social.log.v1.names_pb2 import NameClaimed, NamesEvent
+from social.log.v1.users_pb2 import RegistrationText, UserRegistered, UsersEvent
+from social.v1 import users_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A request as the log knows it. `body_mac` tells it from another under the same id."""
+
+    name_key: bytes
+    request_id: bytes
+    body_mac: bytes
+    password: str
+    text: RegistrationText
+
+
+class Registration:
+    def __init__(self, parts: Parts, vault: Vault) -> None:
+        self._parts = parts
+        self._vault = vault
+
+    async def register(self, call: Call, request: pb.RegisterRequest) -> int:
+        """The new user's id, or that of an earlier try of the same request.
+
+        The view has applied it when this returns. Raises AlreadyExists (HANDLE_TAKEN,
+        REQUEST_ID_REUSED) and OutcomeUnknown.
+        """
+        wanted = self._wanted(request)
+        holder = await self._holder(wanted)
+        data_key = None
+        if holder is None:
+            user_id = await self._parts.user_ids.next_id()
+            call.acts_as(user_id)
+            data_key = sealing.new_data_key()
+            await self._claim(call, wanted, data_key)
+            holder = await self._holder(wanted)
+            if holder is None:
+                raise OutcomeUnknown("the view went back behind a claim that it had applied")
+            if holder.user_id != user_id:
+                await self._vault.forget_identity(call, user_id)
+                data_key = None
+        _check_is_mine(holder, wanted)
+        call.acts_as(holder.user_id)
+        await self._complete(call, holder, wanted, data_key)
+        return holder.user_id
+
+    def _wanted(self, request: pb.RegisterRequest) -> _Wanted:
+        keys = self._parts.keys
+        body = request.SerializeToString(deterministic=True)
+        return _Wanted(
+            name_key=names.name_key(keys, request.handle),
+            request_id=uuid.UUID(request.request_id).bytes,
+            body_mac=hmac.digest(keys.body_mac, body, "sha256"),
+            password=request.password,
+            text=RegistrationText(handle=request.handle, display_name=request.display_name),
+        )
+
+    async def _holder(self, wanted: _Wanted) -> NameRow | None:
+        rows = await users.by_name(self._parts.views, [wanted.name_key])
+        return rows.get(wanted.name_key)
+
+    async def _claim(self, call: Call, wanted: _Wanted, data_key: bytes) -> None:
+        """Returns when the view has decided whose the name is."""
+        user_id = call.user_id
+        password_hash = await self._parts.passwords.hash(wanted.password)
+        await self._vault.write_identity(call, user_id, data_key, password_hash)
+        claimed = NameClaimed(
+            name_key=wanted.name_key,
+            user_id=user_id,
+            at_ms=self._parts.clock.now_ms(),
+            request_id=wanted.request_id,
+            body_mac=wanted.body_mac,
+            sealed=sealing.seal_text(data_key, user_id, wanted.text),
+        )
+        appended = await call.append("names", wanted.name_key, NamesEvent(claimed=claimed))
+        await call.applied(users.VIEW, appended)
+
+    async def _complete(
+        self, call: Call, holder: NameRow, wanted: _Wanted, data_key: bytes | None
+    ) -> None:
+        user_id = holder.user_id
+        if user_id in await users.by_id(self._parts.views, [user_id]):
+            return
+        data_key = data_key or await self._parts.data_keys.of(user_id)
+        if data_key is None:
+            raise StoreUnavailable(f"user {user_id} holds a name and has no data key")
+        registered = UserRegistered(
+            user_id=user_id,
+            at_ms=holder.claimed_ms,
+            name_key=wanted.name_key,
+            claim_number=holder.claim_number,
+            sealed=sealing.seal_text(data_key, user_id, wanted.text),
+        )
+        event = UsersEvent(registered=registered)
+        await call.applied(users.VIEW, await call.append("users", key_of(user_id), event))
+
+
+def _check_is_mine(holder: NameRow, wanted: _Wanted) -> None:
+    if holder.request_id != wanted.request_id:
+        raise AlreadyExists("this handle is taken", reason="HANDLE_TAKEN")
+    if not hmac.compare_digest(holder.body_mac, wanted.body_mac):
+        raise AlreadyExists(
+            "this request_id was used with another body: make a new one",
+            reason="REQUEST_ID_REUSED",
+        )
