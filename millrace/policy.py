@@ -41,12 +41,16 @@ def check_user_seen(stands: bool) -> None:
         raise NotFound("there is no such user", reason="USER_NOT_FOUND")
 
 
+def check_not_self(actor_id: int, user_id: int) -> None:
+    if actor_id == user_id:
+        raise InvalidRequest("that is the caller himself", reason="SELF")
+
+
 def check_follow(
     follower_id: int, followee_id: int, *, stands: bool, following: int, followees_max: int
 ) -> None:
     """`following`: how many the follower follows now; `stands`: the followee is there."""
-    if follower_id == followee_id:
-        raise InvalidRequest("nobody follows himself", reason="FOLLOWS_SELF")
+    check_not_self(follower_id, followee_id)
     check_user_seen(stands)
     if following >= followees_max:
         raise FailedPrecondition(

@@ -5,20 +5,20 @@ are then below what was published for it. Its epoch rises, so that whoever follo
 steps back with it.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
 from millrace.log.port import Log
+from millrace.observe import logs
 from millrace.relations import View
 from millrace.stores.port import StoredPosition, ViewStore
 from millrace.stores.schema import SHARDS
 from social.log.v1.control_pb2 import ControlEvent, EpochRaised
 from social.log.v1.progress_pb2 import TopicProgress, ViewProgress
 
-logger = logging.getLogger(__name__)
+logger = logs.logger("streams.progress")
 
 READ_RECORDS_MAX = 5_000
 Stored = Mapping[tuple[str, int], StoredPosition]
@@ -69,7 +69,7 @@ async def published(log: Log) -> dict[str, ViewProgress]:
                 try:
                     progress = ViewProgress.FromString(record.value or b"")
                 except DecodeError:
-                    logger.error("progress %s is undecodable", record.number)
+                    logger.error("undecodable progress", number=record.number)
                     continue
                 newest[progress.view] = progress
             if not records or records[-1].number >= end:
@@ -101,5 +101,5 @@ async def raise_epoch_if_back(view: View, store: ViewStore, log: Log) -> bool:
     event = ControlEvent(epoch_raised=EpochRaised(view=view.name, epoch=epoch))
     await log.append("control", b"", event.SerializeToString(), partition=0)
     await store.raise_epoch(view.name)
-    logger.warning("view %s went back: epoch %d", view.name, epoch)
+    logger.warning("a view went back", view=view.name, epoch=epoch)
     return True

@@ -3,7 +3,6 @@
 Takes reader, store, log and clock as arguments and does no I/O of its own.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,12 +11,13 @@ from millrace.errors import Bug, PoisonEvent, PositionMoved, StoreUnavailable
 from millrace.log.codec import Event, decode
 from millrace.log.dead import DeadLetters
 from millrace.log.port import Log, LogReader, Record
+from millrace.observe import logs, metrics
 from millrace.relations import View
 from millrace.stores.changes import Batch, Change, Move
 from millrace.stores.port import ViewStore
 from millrace.views.data_keys import TextOpener
 
-logger = logging.getLogger(__name__)
+logger = logs.logger("streams.projection")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
@@ -81,7 +81,7 @@ class Projection:
                 await self._reread(reader, records)
                 return 0
             except StoreUnavailable as error:
-                logger.warning("view %s waits: %s", self.view.name, error)
+                logger.warning("waiting", view=self.view.name, why=error.message)
                 await self.clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
         return 0
@@ -116,7 +116,7 @@ class Projection:
             except Exception:
                 # A projection that fails on an event fails on it for ever: the event waits as
                 # a dead letter for a better one, the others go on.
-                logger.exception("view %s: project failed", self.view.name)
+                logger.exception("project failed", view=self.view.name, number=one.record.number)
                 one.poison = "project failed"
         return taken
 
@@ -125,6 +125,10 @@ class Projection:
         for one in taken:
             if one.poison:
                 await self.dead.put(one.record, one.poison)
+                metrics.VIEW_DEAD.labels(self.view.name).inc()
+                logger.error(
+                    "dead letter", view=self.view.name, number=one.record.number, why=one.poison
+                )
                 one.changes, one.poison = (), ""
         batch = self._batch(taken)
         try:
@@ -143,7 +147,7 @@ class Projection:
         self.dead.count(len(taken))
         for one in taken:
             if one.trace:
-                logger.info("applied", extra={"trace": one.trace, "view": self.view.name})
+                logger.info("applied", trace=one.trace, view=self.view.name)
 
     def _batch(self, taken: Sequence[_Taken]) -> Batch:
         ends: dict[TopicPartition, int] = {}

@@ -14,7 +14,7 @@ from millrace.views import media, users
 from millrace.views.follows import FOLLOWS
 from millrace.views.likes import LIKES
 from millrace.views.media import MEDIA_BY_AUTHOR, MediaRow
-from millrace.views.users import UserRow
+from millrace.views.users import USERS, UserRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +68,19 @@ async def media_items(
         for media_id, row in rows.items()
         if policy.sees_media(policy.MediaFacts(row.author_id, row.author_id in authors))
     }
+
+
+async def media_facts(store: ViewStore, media_ids: Sequence[int]) -> dict[int, policy.MediaFacts]:
+    """What the policy asks about media that stand, by id. At most 100."""
+    rows = await media.by_id(store, media_ids)
+    authors = await USERS.get_many(store, [(row.author_id,) for row in rows.values()])
+    return {
+        media_id: policy.MediaFacts(row.author_id, (row.author_id,) in authors)
+        for media_id, row in rows.items()
+    }
+
+
+async def user_rows(store: ViewStore, user_ids: Sequence[int]) -> list[UserRow]:
+    """At most 100 users in the order of their ids given; who does not stand is left out."""
+    rows = await users.by_id(store, user_ids)
+    return [rows[user_id] for user_id in user_ids if user_id in rows]

@@ -1,0 +1,112 @@
+"""The projector: every view follows its topics. `python -m streams.projector`
+
+Each view has a reader and a loop of its own, so that a slow one delays no other. Several
+projectors share the partitions by consumer groups; the positions in PostgreSQL decide.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from millrace.auth.sealing import open_secret, open_text
+from millrace.errors import StoreUnavailable
+from millrace.log.dead import DeadLetters
+from millrace.log.port import TopicPartition
+from millrace.observe import logs, metrics
+from millrace.relations import View
+from millrace.views import VIEWS
+from millrace.views.data_keys import DataKeys, TextOpener
+from streams.process import StreamParts, run
+from streams.progress import ProgressPublisher, raise_epoch_if_back
+from streams.projection import Projection
+
+RETRY_S = 0.2
+
+logger = logs.logger("streams.projector")
+
+
+def projection_of(view: View, parts: StreamParts) -> Projection:
+    """A projection on the real log and store."""
+    settings = parts.settings
+    keys = DataKeys(
+        parts.views,
+        parts.log,
+        parts.clock,
+        lambda key, box: open_secret(parts.keys.master, key, box),
+        cached_max=settings.data_keys_cached_max,
+        wait_s=settings.apply_wait_s,
+    )
+    return Projection(
+        view=view,
+        store=parts.views,
+        log=parts.log,
+        opener=TextOpener(keys, open_text),
+        dead=DeadLetters(
+            parts.log,
+            view.name,
+            parts.clock,
+            ratio_max=settings.project_dead_ratio_max,
+            window_events=settings.project_dead_ratio_events,
+        ),
+        clock=parts.clock,
+    )
+
+
+async def open_views(parts: StreamParts, views: Sequence[View]) -> None:
+    for view in views:
+        partitions = {topic: parts.log.partitions_of(topic) for topic in view.topics}
+        await parts.views.open_view(view.schema, partitions, parts.identity.log_id)
+        await raise_epoch_if_back(view, parts.views, parts.log)
+
+
+async def follow(view: View, parts: StreamParts) -> None:
+    """One view follows its topics until cancelled. Raises what only an operator can mend."""
+    projection = projection_of(view, parts)
+
+    async def stored(partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return await projection.start_positions(partitions)
+
+    reader = parts.log.group_reader(f"view.{view.name}", view.topics, stored)
+    applied = metrics.VIEW_EVENTS.labels(view.name)
+    lag = metrics.VIEW_LAG.labels(view.name)
+    settings = parts.settings
+    try:
+        while True:
+            try:
+                taken = await projection.step(
+                    reader,
+                    events_max=settings.project_batch_events,
+                    wait_s=settings.project_wait_s,
+                )
+            except StoreUnavailable as error:
+                logger.warning("waiting", view=view.name, why=error.message)
+                await parts.clock.sleep(RETRY_S)
+                continue
+            applied.inc(taken)
+            lag.set(sum(reader.lag().values()))
+    finally:
+        await reader.close()
+
+
+async def publish(parts: StreamParts) -> None:
+    """Five times a second, what has changed."""
+    publishers = [ProgressPublisher(view, parts.views, parts.log) for view in VIEWS]
+    while True:
+        for publisher in publishers:
+            try:
+                await publisher.publish()
+            except StoreUnavailable as error:
+                logger.warning("progress waits", why=error.message)
+        await parts.clock.sleep(parts.settings.progress_interval_s)
+
+
+async def main(parts: StreamParts) -> None:
+    await open_views(parts, VIEWS)
+    async with asyncio.TaskGroup() as tasks:
+        for view in VIEWS:
+            tasks.create_task(follow(view, parts), name=view.name)
+        tasks.create_task(publish(parts), name="progress")
+        parts.ready = True
+
+
+if __name__ == "__main__":
+    run("projector", main)
