@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     data_keys_cached_max: int = 100_000
     postgres_pool_max: int = 8
     postgres_timeout_s: float = 5.0
+    postgres_retries_max: int = 5
+    postgres_scan_rows: int = 1_000
     read_keys_max: int = 100
 
     # Reads
@@ -89,12 +91,15 @@ class Settings(BaseSettings):
     follower_page_rows: int = 5_000
     large_author_followers: int = 5_000
     plan_posts_max: int = 100
+    follower_pages_parallel: int = 8
+    chunks_parallel: int = 32
     delivery_batch_rows: int = 150
     delivery_batches_parallel: int = 32
     delivery_records_max: int = 50
     cassandra_timeout_s: float = 5.0
     cassandra_reads_parallel: int = 64
     gossip_check_interval_s: float = 1.0
+    node_silent_s: float = 10.0
     position_history_minutes: int = 24 * 60
 
     # Media

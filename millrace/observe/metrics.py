@@ -40,6 +40,13 @@ VIEW_WAITS = Counter(
     "millrace_view_waits_total", "Waits for a view to cover a position, by their end", ["outcome"]
 )
 
+# Projection
+VIEW_EVENTS = Counter("millrace_view_events_total", "Events that a view has taken", ["view"])
+VIEW_LAG = Gauge("millrace_view_lag_events", "Events ahead of a view in this process", ["view"])
+VIEW_DEAD = Counter(
+    "millrace_view_dead_letters_total", "Events that a view could not take", ["view"]
+)
+
 # Registrations
 REGISTRATIONS_COMPLETED = Counter(
     "millrace_registrations_completed_total",

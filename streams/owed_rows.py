@@ -1,0 +1,138 @@
+"""The check that each owed row is there.
+
+A plan names its posts and the positions of the follows view that it used. Whoever followed the
+author by then, and still does by the same edge, is owed a row for each of them that stands.
+Call it when the planner and delivery have caught up.
+
+Takes log, views and feeds as arguments and does no I/O of its own.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
+
+from millrace.log.partitioner import partition_of_owner
+from millrace.log.port import Log
+from millrace.stores.feed_port import FeedRow, FeedStore
+from millrace.stores.port import ViewStore
+from millrace.views import follows, media
+from social.log.v1.feed_pb2 import FeedPlan
+
+logger = logging.getLogger(__name__)
+
+PLANS = "plans"
+READ_RECORDS_MAX = 500
+READ_WAIT_S = 1.0
+MEDIA_READ_MAX = 100
+FOLLOWERS_READ_MAX = 5_000
+
+
+@dataclass(slots=True)
+class OwedRows:
+    """`checked`: rows that are owed; `missing`: the first of those that are not there."""
+
+    checked: int = 0
+    missing_count: int = 0
+    missing: list[FeedRow] = field(default_factory=list)
+
+    def add(self, missing: Sequence[FeedRow], checked: int, missing_max: int) -> None:
+        self.checked += checked
+        self.missing_count += len(missing)
+        self.missing += missing[: missing_max - len(self.missing)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A post as its last plan named it; what was planned again counts by the last."""
+
+    media_id: int
+    author_id: int
+    number: int
+    follows_numbers: tuple[int, ...]
+
+
+async def check_owed_rows(
+    log: Log, views: ViewStore, feeds: FeedStore, *, missing_max: int = 100
+) -> OwedRows:
+    """Reads all plans that the log keeps. Memory: one entry a planned post."""
+    planned: dict[int, _Planned] = {}
+    async for plan in _plans(log):
+        numbers = tuple(plan.follows_numbers)
+        for named in plan.posts:
+            planned[named.media_id] = _Planned(
+                named.media_id, named.author_id, named.number, numbers
+            )
+    by_author: defaultdict[int, list[_Planned]] = defaultdict(list)
+    posts = list(planned.values())
+    for start in range(0, len(posts), MEDIA_READ_MAX):
+        some = posts[start : start + MEDIA_READ_MAX]
+        standing = await media.by_id(views, [post.media_id for post in some])
+        for post in some:
+            row = standing.get(post.media_id)
+            if row is not None and row.uploaded_number == post.number:
+                by_author[post.author_id].append(post)
+    owed = OwedRows()
+    for author_id, of_author in by_author.items():
+        await _check_author(owed, log, views, feeds, author_id, of_author, missing_max)
+    return owed
+
+
+async def _check_author(
+    owed: OwedRows,
+    log: Log,
+    views: ViewStore,
+    feeds: FeedStore,
+    author_id: int,
+    posts: Sequence[_Planned],
+    missing_max: int,
+) -> None:
+    after: int | None = None
+    while True:
+        page = await follows.FOLLOWS.inverse_page(
+            views, author_id, after=after, limit=FOLLOWERS_READ_MAX
+        )
+        partitions = [partition_of_owner(edge.source, log.partitions) for edge in page]
+        for post in posts:
+            followers = [
+                edge.source
+                for edge, partition in zip(page, partitions, strict=True)
+                if edge.version <= post.follows_numbers[partition]
+            ]
+            there = await feeds.has_many([(follower, post.media_id) for follower in followers])
+            missing = [
+                FeedRow(follower, post.media_id, author_id)
+                for follower in followers
+                if (follower, post.media_id) not in there
+            ]
+            owed.add(missing, len(followers), missing_max)
+        if len(page) < FOLLOWERS_READ_MAX:
+            return
+        after = page[-1].source
+
+
+async def _plans(log: Log) -> AsyncIterator[FeedPlan]:
+    ends = {
+        (PLANS, partition): end for partition, end in enumerate(await log.ends(PLANS)) if end > 0
+    }
+    if not ends:
+        return
+    reader = log.reader(dict.fromkeys(ends, 0))
+    try:
+        while ends:
+            records = await reader.batch(READ_RECORDS_MAX, READ_WAIT_S)
+            if not records:
+                # The end may be a record that is kept no longer.
+                ahead = reader.lag()
+                ends = {at: end for at, end in ends.items() if ahead.get(at, 1) > 0}
+            for record in records:
+                if record.number >= ends.get((PLANS, record.partition), 0):
+                    ends.pop((PLANS, record.partition), None)
+                try:
+                    yield FeedPlan.FromString(record.value or b"")
+                except DecodeError:
+                    logger.exception("plan %d/%d is unreadable", record.partition, record.number)
+    finally:
+        await reader.close()

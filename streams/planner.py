@@ -1,0 +1,271 @@
+"""The planner: who is owed a row for each post, in log order, as chunks for delivery.
+
+For each media partition that it owns: wait until the media view covers the posts, drop those
+that do not stand, write the plan, read the follower lists in pages, write the chunks, then the
+mark. A restart goes on after the last mark; what was planned twice is delivered twice, which
+changes nothing. Followers all count as active, and all authors are pushed, until the issue
+"The feed".
+
+Takes log, store and clock as arguments and does no I/O of its own.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from millrace.clock import Clock
+from millrace.errors import PoisonEvent, StoreUnavailable
+from millrace.log.codec import decode
+from millrace.log.marks import TOPIC as MARKS
+from millrace.log.marks import Marks, at_least, mark_key
+from millrace.log.partitioner import key_of
+from millrace.log.port import TRACE_HEADER, GroupReader, Log, Record, TopicPartition
+from millrace.observe import logs, metrics
+from millrace.settings import Settings
+from millrace.stores.port import ViewStore
+from millrace.views import follows, media
+from social.log.v1.feed_pb2 import FeedMark, FeedPlan, PlannedPost
+from social.log.v1.media_pb2 import MediaUploaded
+from streams.chunks import Chunk, ChunkPacker, Post
+
+logger = logs.logger("streams.planner")
+
+SOURCE = "media"
+PLANS = "plans"
+SMALL = "chunks.small"
+LARGE = "chunks.large"
+
+READ_KEYS_MAX = 100
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 2.0
+POLL_MAX_S = 0.1
+
+
+class ViewWentBack(StoreUnavailable):
+    """The follows view fell while its pages were read: the posts are planned again."""
+
+
+@dataclass(slots=True)
+class Planner:
+    """One a process; `step` after `step`, by one task."""
+
+    log: Log
+    store: ViewStore
+    clock: Clock
+    settings: Settings
+    marks: Marks
+    # What each partition has promised: the newest mark, or a plan whose mark is not out yet.
+    _promised: dict[int, Sequence[int]] = field(default_factory=dict)
+
+    async def start_positions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """Where the marks say to go on. Called when partitions are handed to this process."""
+        await self.marks.refresh()
+        for _, partition in partitions:
+            self._promised[partition] = self.marks.of(partition).follows_numbers
+        return {(SOURCE, number): self.marks.of(number).planned for _, number in partitions}
+
+    async def step(self, reader: GroupReader, wait_s: float) -> int:
+        """Plan one batch of records; returns how many. Waits out lost stores."""
+        records = await reader.batch(self.settings.plan_posts_max, wait_s)
+        by_partition: defaultdict[int, list[Record]] = defaultdict(list)
+        for record in records:
+            by_partition[record.partition].append(record)
+        async with asyncio.TaskGroup() as group:
+            for partition, of_one in by_partition.items():
+                group.create_task(self._plan_until_done(reader, partition, of_one))
+        metrics.FEED_PLAN_LAG.set(sum(reader.lag().values()))
+        return len(records)
+
+    async def _plan_until_done(
+        self, reader: GroupReader, partition: int, records: Sequence[Record]
+    ) -> None:
+        delay_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._plan(reader, partition, records)
+                return
+            except StoreUnavailable as error:
+                logger.warning("waiting", partition=partition, why=error.message)
+                await self.clock.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    async def _plan(self, reader: GroupReader, partition: int, records: Sequence[Record]) -> None:
+        posts = await self._standing(partition, records)
+        numbers = self._promised.get(partition, ())
+        if posts:
+            numbers = await self._follows_numbers(numbers)
+            await self._write_plan(partition, posts, numbers)
+            # The plan is a promise as well: it says which edges are owed a row.
+            self._promised[partition] = numbers
+            rows = await self._write_chunks(partition, posts)
+            if not at_least(await self._positions(follows.VIEW.name), numbers):
+                raise ViewWentBack("the follows view went back")
+            _tell(partition, posts, rows)
+        if (SOURCE, partition) not in reader.assigned:
+            # Its new owner goes on from the last mark; one from here could only confuse it.
+            return
+        mark = FeedMark(
+            partition=partition,
+            planned=records[-1].number,
+            follows_numbers=numbers,
+            delivered=self.marks.of(partition).delivered,
+        )
+        await self.log.append(MARKS, mark_key(partition), mark.SerializeToString(), partition=0)
+
+    async def _standing(self, partition: int, records: Sequence[Record]) -> list[Post]:
+        """The posts among the records that the media view has, by exactly these events.
+
+        What lost a clash of ids, repeated a request or was deleted meanwhile is not owed.
+        """
+        posts = list(_posts(records))
+        if not posts:
+            return []
+        await self._wait(media.VIEW.name, {partition: records[-1].number})
+        rows: dict[int, media.MediaRow] = {}
+        for start in range(0, len(posts), READ_KEYS_MAX):
+            some = posts[start : start + READ_KEYS_MAX]
+            rows |= await media.by_id(self.store, [post.media_id for post in some])
+        return [
+            post
+            for post in posts
+            if post.media_id in rows and rows[post.media_id].uploaded_number == post.number
+        ]
+
+    async def _follows_numbers(self, floor: Sequence[int]) -> list[int]:
+        """Where the follows view is, once that is at or above what was promised before."""
+        await self._wait(follows.VIEW.name, dict(enumerate(floor)))
+        return await self._positions(follows.VIEW.name)
+
+    async def _wait(self, view: str, needed: Mapping[int, int]) -> None:
+        delay_s = self.settings.position_poll_ms / 1000
+        while True:
+            numbers = await self._positions(view)
+            if all(numbers[partition] >= number for partition, number in needed.items()):
+                return
+            await self.clock.sleep(delay_s)
+            delay_s = min(delay_s * 2, POLL_MAX_S)
+
+    async def _positions(self, view: str) -> list[int]:
+        """A view's position in each partition of its one topic."""
+        numbers = [0] * self.log.partitions
+        for (_, partition), stored in (await self.store.positions(view)).items():
+            numbers[partition] = stored.position
+        return numbers
+
+    async def _write_plan(
+        self, partition: int, posts: Sequence[Post], numbers: Sequence[int]
+    ) -> None:
+        plan = FeedPlan(
+            partition=partition,
+            posts=[
+                PlannedPost(media_id=post.media_id, author_id=post.author_id, number=post.number)
+                for post in posts
+            ],
+            follows_numbers=numbers,
+        )
+        await self.log.append(
+            PLANS, key_of(posts[0].author_id), plan.SerializeToString(), partition=partition
+        )
+
+    async def _write_chunks(self, partition: int, posts: Sequence[Post]) -> int:
+        """One follower list serves all posts of its author; returns the rows."""
+        lanes = _Lanes(self.log, partition, self.settings)
+        by_author: defaultdict[int, list[Post]] = defaultdict(list)
+        for post in posts:
+            by_author[post.author_id].append(post)
+        waiting = deque((author_id, 0) for author_id in by_author)
+        while waiting:
+            # An author with more pages goes to the back of the queue, so that the pages of large
+            # authors are interleaved and the small ones are done first.
+            some = [waiting.popleft() for _ in range(min(len(waiting), self._pages_parallel))]
+            for (author_id, after), page in zip(some, await self._pages(some), strict=True):
+                large = after > 0 or len(page) >= self._large_followers
+                for post in by_author[author_id]:
+                    await lanes.add(LARGE if large else SMALL, post, page)
+                if len(page) >= self.settings.follower_page_rows:
+                    waiting.append((author_id, page[-1]))
+        return await lanes.finish()
+
+    @property
+    def _pages_parallel(self) -> int:
+        return self.settings.follower_pages_parallel
+
+    @property
+    def _large_followers(self) -> int:
+        return min(self.settings.large_author_followers, self.settings.follower_page_rows)
+
+    async def _pages(self, asked: Iterable[tuple[int, int]]) -> list[list[int]]:
+        """Follower ids of each (author, after this follower), a page each."""
+        limit = self.settings.follower_page_rows
+        pages = await asyncio.gather(
+            *(
+                follows.FOLLOWS.inverse_page(self.store, author_id, after=after, limit=limit)
+                for author_id, after in asked
+            )
+        )
+        return [[edge.source for edge in page] for page in pages]
+
+
+@dataclass(slots=True)
+class _Lanes:
+    """Writes the chunks of one plan, a few at a time."""
+
+    log: Log
+    partition: int
+    settings: Settings
+    rows: int = 0
+    _packers: dict[str, ChunkPacker] = field(default_factory=dict)
+    _full: list[tuple[str, Chunk]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for lane in (SMALL, LARGE):
+            self._packers[lane] = ChunkPacker(self.partition, self.settings.chunk_rows_max)
+
+    async def add(self, lane: str, post: Post, follower_ids: Sequence[int]) -> None:
+        self._full.extend((lane, chunk) for chunk in self._packers[lane].add(post, follower_ids))
+        if len(self._full) >= self.settings.chunks_parallel:
+            await self._write()
+
+    async def finish(self) -> int:
+        for lane, packer in self._packers.items():
+            self._full.extend((lane, chunk) for chunk in packer.rest())
+        await self._write()
+        return self.rows
+
+    async def _write(self) -> None:
+        chunks, self._full = self._full, []
+        await asyncio.gather(*(self._append(lane, chunk) for lane, chunk in chunks))
+
+    async def _append(self, lane: str, chunk: Chunk) -> None:
+        headers = {TRACE_HEADER: ",".join(chunk.traces).encode()} if chunk.traces else None
+        await self.log.append(
+            lane,
+            key_of(chunk.message.author_ids[0]),
+            chunk.message.SerializeToString(),
+            partition=self.partition,
+            headers=headers,
+        )
+        self.rows += chunk.rows
+        metrics.FEED_ROWS_PLANNED.labels(lane).inc(chunk.rows)
+
+
+def _posts(records: Iterable[Record]) -> Iterable[Post]:
+    for record in records:
+        try:
+            event = decode(record)
+        except PoisonEvent:
+            # The view's projector has put it aside as a dead letter; nothing stands by it.
+            continue
+        message = event.message
+        if isinstance(message, MediaUploaded):
+            yield Post(message.media_id, message.author_id, event.number, event.trace)
+
+
+def _tell(partition: int, posts: Sequence[Post], rows: int) -> None:
+    """A line for each trace, so that a post is found by its own."""
+    for trace in dict.fromkeys(post.trace for post in posts if post.trace):
+        logger.info("planned", trace=trace, partition=partition)
+    logger.debug("plan", partition=partition, posts=len(posts), rows=rows)
