@@ -70,11 +70,12 @@ async def _serve(settings: StackSettings) -> None:
     started = time.monotonic()
     stack = LocalStack(settings, report=lambda text: print(text, flush=True))
 
-    def ready() -> None:
+    async def work() -> None:
         print(f"ready in {time.monotonic() - started:.1f} s; Ctrl-C stops", flush=True)
         print(f"addresses: {stack.status_file}", flush=True)
+        await stack.until_over()
 
-    await stack.serve(ready)
+    await stack.serve(work)
 
 
 def _stop(running: status.StackStatus) -> int:

@@ -4,6 +4,10 @@
         stack.add(Child(name="grpc-0", argv=…, ready=…, depends_on=("kafka", "postgres")))
         await stack.wait_ready("grpc-0")
 
+Where a person or a signal may end it, `serve` does the same and stops in order:
+
+    await LocalStack(settings).serve(work)                        # or Ctrl-C, or a failed child
+
 One stack a data directory, held by a lock that the kernel frees with the process. All methods
 belong to one event loop, whose thread must live as long as the stack (see `child.py`).
 Not: more than one machine, or more than one node of a server.
@@ -16,11 +20,11 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import psutil
 
@@ -30,6 +34,7 @@ from deploy.local.ports import Ports
 from deploy.local.status import ChildStatus, Process, StackStatus
 from deploy.local.watch import ChildFailed, RestartPolicy, State, Watched
 
+T = TypeVar("T")
 SERVERS = (kafka.NAME, cassandra.NAME, postgres.NAME, memcached.NAME)
 DATA_DIR_DEFAULT = Path(__file__).resolve().parents[2] / ".millrace"
 _LEFTOVER_PATIENCE_S = 3.0
@@ -166,24 +171,31 @@ class LocalStack:
                 self.kill(name)
         self._over.set()
 
-    async def serve(self, ready: Callable[[], None]) -> None:
-        """Start, call `ready`, stay until SIGINT, SIGTERM or SIGHUP, then stop.
+    async def serve(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Start the servers, do `work`, stop all; what `work` returned, None if it was cut off.
 
-        Raises AlreadyRunning; ChildFailed when a child failed for good, after the orderly stop.
+        SIGINT, SIGTERM and SIGHUP cancel `work`, and so does a child that fails for good; then
+        ChildFailed is raised after the orderly stop. Raises AlreadyRunning, too.
         """
         with self._stop_on_signals():
-            starting = asyncio.create_task(self.start())
+            job = asyncio.create_task(self._start_and(work))
             over = asyncio.create_task(self._over.wait())
             try:
-                await asyncio.wait({starting, over}, return_when=asyncio.FIRST_COMPLETED)
-                if starting.done():
-                    starting.result()
-                    ready()
-                    await over
+                await asyncio.wait({job, over}, return_when=asyncio.FIRST_COMPLETED)
+                return job.result() if job.done() else None
             finally:
                 over.cancel()
-                await self._settle(starting, patience_s=0)
+                await self._settle(job, patience_s=0)
                 await self.stop()
+                if self._failure:
+                    raise ChildFailed(self._failure)
+
+    async def until_over(self) -> None:
+        """For work inside `serve` that has no end of its own, or `async with` without `serve`.
+
+        Returns when somebody asked to stop; raises ChildFailed when a child failed for good.
+        """
+        await self._over.wait()
         if self._failure:
             raise ChildFailed(self._failure)
 
@@ -218,6 +230,10 @@ class LocalStack:
         for name in settings.servers:
             yield makers[name](self.data_dir / name)
 
+    async def _start_and(self, work: Callable[[], Awaitable[T]]) -> T:
+        await self.start()
+        return await work()
+
     async def _live(self, watched: Watched) -> None:
         await self.wait_ready(*watched.child.depends_on)
         await watched.run()
@@ -227,7 +243,7 @@ class LocalStack:
             self._over.set()
 
     async def _settle(
-        self, task: asyncio.Task[None], *, patience_s: float = _TASK_END_TIMEOUT_S
+        self, task: asyncio.Task[Any], *, patience_s: float = _TASK_END_TIMEOUT_S
     ) -> None:
         """Let a task end, cancel it when it does not; what it raised was told elsewhere."""
         await asyncio.wait({task}, timeout=patience_s)

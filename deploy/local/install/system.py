@@ -47,9 +47,9 @@ def install_missing() -> None:
         wanted = " ".join(packages)
         raise CannotInstall(
             f"these are missing and this user may not install them: {wanted}\n"
-            f"please run:  sudo apt-get update && "
+            f"please run, or have somebody run:\n  sudo apt-get update && "
             f"sudo apt-get install -y --no-install-recommends {wanted}\n"
-            f"and then this command again"
+            f"and then this again"
         )
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]
     install = [*apt, "install", "--no-install-recommends"]
