@@ -1,9 +1,11 @@
 """What handlers need, built once at the start of a process and shared by all of them."""
 
 from dataclasses import dataclass
+from functools import partial
 
+from millrace.auth import sealing
 from millrace.auth.access_token import AccessTokens
-from millrace.auth.keys import Keys
+from millrace.auth.keys import Keys, load_keys
 from millrace.auth.passwords import Passwords
 from millrace.clock import Clock
 from millrace.ids import IdMint
@@ -11,6 +13,7 @@ from millrace.log.control import Control
 from millrace.log.port import Log
 from millrace.log.position_token import FutureCheck
 from millrace.log.user_ids import UserIds
+from millrace.observe import metrics
 from millrace.relations.page_token import PageTokens
 from millrace.settings import Settings
 from millrace.stores.feed_port import FeedStore
@@ -40,3 +43,39 @@ class Parts:
     data_keys: DataKeys
     positions: Positions
     future: FutureCheck
+
+
+def assemble(
+    settings: Settings,
+    clock: Clock,
+    keys: Keys,
+    log: Log,
+    control: Control,
+    views: ViewStore,
+    feeds: FeedStore,
+) -> Parts:
+    """The parts over these stores. `control` has been read; whoever opened them closes them."""
+    return Parts(
+        settings=settings,
+        clock=clock,
+        keys=keys,
+        log=log,
+        control=control,
+        views=views,
+        feeds=feeds,
+        ids=IdMint(clock),
+        user_ids=UserIds(log, control),
+        tokens=AccessTokens(settings, clock, keys, partial(load_keys, settings.keys_dir)),
+        passwords=Passwords(settings, metrics.PASSWORD_SECONDS),
+        page_tokens=PageTokens(control.identity.key("page token")),
+        data_keys=DataKeys(
+            views,
+            log,
+            clock,
+            partial(sealing.open_secret, keys.master),
+            cached_max=settings.data_keys_cached_max,
+            wait_s=settings.apply_wait_s,
+        ),
+        positions=Positions(views, clock, settings),
+        future=FutureCheck(log),
+    )
