@@ -36,11 +36,11 @@ class Settings(BaseSettings):
     # Names within shared servers, so that several installations can live side by side
     topic_prefix: str = ""
     cassandra_keyspace: str = "millrace"
-    cassandra_replication: int = Field(1, ge=1)
+    cassandra_replication: int = Field(default=1, ge=1)
 
     # The log
-    log_partitions: int = Field(8, ge=1, le=4096)
-    log_replication: int = Field(1, ge=1)
+    log_partitions: int = Field(default=8, ge=1, le=4096)
+    log_replication: int = Field(default=1, ge=1)
     append_timeout_s: float = 5.0
     append_batch_bytes_max: int = 512 * 1024
     append_linger_ms: int = 2

@@ -60,7 +60,9 @@ class RowUpdate(NamedTuple):
 
 
 class RowPut(NamedTuple):
-    """A full row, whatever was there: the last one counts."""
+    """A full row, whatever was there: the last one counts. An ended row stays ended, except
+    where the table is reusable.
+    """
 
     table: str
     key: Key
@@ -70,10 +72,10 @@ class RowPut(NamedTuple):
 
 
 class RowEnd(NamedTuple):
-    """The row ends. Final, except where the table is reusable or the row is put again.
+    """The row ends. Final, except where the table is reusable.
 
-    An end wins over an update of any number, since nothing can follow it. `then` happens only
-    if a row stood and `guard` holds.
+    A final end wins over an update of any number, since nothing can follow it; so `guard` may
+    only name columns that never change. `then` happens only if a row stood and `guard` holds.
     """
 
     table: str

@@ -144,9 +144,8 @@ class _Fold:
         return key not in self._out.claims.get(table, {}) and key not in self._claims.get(table, {})
 
     def _create(self, change: RowCreate) -> None:
-        table = self._tables[change.table]
         standing = self._row(change.table, change.key)
-        if standing is not None and not (table.reusable and standing.ended):
+        if standing is not None and not self._free_again(change, standing):
             return
         claim = change.claim
         if claim is not None:
@@ -158,9 +157,18 @@ class _Fold:
             self._out.claims.setdefault(change.table, {})[(claim.actor_id, claim.request_id)] = (
                 ClaimRow(row_id, claim.body, change.number, change.at_ms)
             )
-        self._write(change.table, change.key, Row(dict(change.values), change.order))
+        self._write(change.table, change.key, self._whole(change))
         for edge in change.then:
             self._edge(edge)
+
+    def _free_again(self, change: RowCreate | RowPut, standing: Row) -> bool:
+        reusable = self._tables[change.table].reusable
+        return reusable and standing.ended and standing.number < change.order
+
+    def _whole(self, change: RowCreate | RowPut) -> Row:
+        columns = self._tables[change.table].columns
+        values = {column.name: change.values.get(column.name, column.blank) for column in columns}
+        return Row(values, change.order)
 
     def _update(self, change: RowUpdate) -> None:
         standing = self._row(change.table, change.key)
@@ -173,12 +181,23 @@ class _Fold:
 
     def _put(self, change: RowPut) -> None:
         standing = self._row(change.table, change.key)
+        if standing is not None and standing.ended and not self._free_again(change, standing):
+            return
         if standing is None or standing.number < change.order:
-            self._write(change.table, change.key, Row(dict(change.values), change.order))
+            self._write(change.table, change.key, self._whole(change))
 
     def _end(self, change: RowEnd) -> None:
+        table = self._tables[change.table]
         standing = self._row(change.table, change.key)
+        if standing is None and table.reusable and not change.guard:
+            # The put that it ends may be a dead letter: tried again, it must not come to life.
+            blanks = {column.name: column.blank for column in table.columns}
+            self._write(change.table, change.key, Row(blanks, change.order, ended=True))
+            return
         if standing is None or standing.ended or not _holds(change.guard, standing):
+            return
+        # Where something may follow an end, an old end must not undo it when events come again.
+        if table.reusable and standing.number >= change.order:
             return
         number = max(standing.number, change.order)
         self._write(change.table, change.key, Row(dict(standing.values), number, ended=True))

@@ -2,17 +2,17 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 
-from millrace.errors import FailedPrecondition, PoisonEvent, PositionMoved
-from millrace.stores.changes import Batch, EdgeChange, Key, Scalar
+from millrace.errors import Bug, FailedPrecondition, PositionMoved
+from millrace.stores.changes import Batch, Key
 from millrace.stores.fold import ClaimKey, ClaimRow, EdgeFinal, Row, fold, wanted
 from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
 from millrace.stores.schema import SHARDS, EdgeTable, RowTable, ViewSchema
-
-_INT64_MAX = 2**63 - 1
+from millrace.stores.values import check_changes, check_edges, check_ids, check_keys
 
 
 class _Edges:
@@ -65,12 +65,15 @@ class MemoryStore:
                 stored.setdefault((topic, partition), StoredPosition(epoch, log_id, 0))
 
     async def apply(self, schema: ViewSchema, batch: Batch) -> None:
+        check_changes(schema, batch.changes)
         stored = self._positions[batch.view]
+        if len({(move.topic, move.partition) for move in batch.moves}) != len(batch.moves):
+            raise Bug("a batch moves a position twice")
         for move in batch.moves:
             row = stored.get((move.topic, move.partition))
             if row is None or row.position != move.start:
                 raise PositionMoved(f"{batch.view} {move.topic}/{move.partition}")
-        _refuse_what_postgres_refuses(batch)
+        check_edges(batch.changes)
         asked = wanted(batch.changes)
         folded = fold(
             schema,
@@ -99,14 +102,17 @@ class MemoryStore:
             for (topic, partition), stored in sorted(rows.items())
         ]
 
-    async def raise_epoch(self, view: str) -> int:
+    async def raise_epoch(self, view: str, at_least: int = 0) -> int:
         rows = self._positions[view]
-        epoch = max(row.epoch for row in rows.values()) + 1
+        if not rows:
+            raise FailedPrecondition(f"view {view} was never opened")
+        epoch = max(max(row.epoch for row in rows.values()) + 1, at_least)
         for key, row in rows.items():
             rows[key] = row._replace(epoch=epoch)
         return epoch
 
     async def get_many(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
+        check_keys(table, keys)
         rows = self._rows[table.name]
         return {
             key: Row(dict(rows[key].values), rows[key].number, rows[key].ended)
@@ -115,12 +121,16 @@ class MemoryStore:
         }
 
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
+        if not table.claimed:
+            raise Bug(f"{table.name} takes no claims")
+        check_ids(actor_id for actor_id, _ in keys)
         claims = self._claims[table.name]
         return {key: claims[key] for key in keys if key in claims}
 
     async def edges(
         self, table: EdgeTable, pairs: Sequence[tuple[int, int]]
     ) -> dict[tuple[int, int], EdgeRow]:
+        check_ids(one for pair in pairs for one in pair)
         edges = self._edges[table.name]
         return {pair: edges.row(pair) for pair in pairs if edges.state.get(pair, (False,))[0]}
 
@@ -133,8 +143,10 @@ class MemoryStore:
         limit: int,
         inverse: bool = False,
     ) -> list[EdgeRow]:
+        check_ids([source])
         edges = self._edges[table.name]
         if inverse:
+            table.inverted()
             found = islice(_upwards(edges.sources[source], after), limit)
             return [edges.row((other, source)) for other in found]
         step = _downwards if table.newest_first else _upwards
@@ -161,13 +173,31 @@ class MemoryStore:
     async def count(
         self, table: EdgeTable, ids: Sequence[int], *, inverse: bool = False
     ) -> dict[int, int]:
+        table.counter(inverse=inverse)
+        check_ids(ids)
         edges = self._edges[table.name]
         lists = edges.sources if inverse else edges.targets
         return {one: len(lists[one]) for one in ids}
 
-    async def scan_edges(self, table: EdgeTable) -> Iterable[EdgeRow]:
+    async def scan_rows(self, table: RowTable) -> AsyncIterator[tuple[Key, Row]]:
+        rows = self._rows[table.name]
+        for key, row in sorted(rows.items(), key=itemgetter(0)):
+            yield key, Row(dict(row.values), row.number, row.ended)
+
+    async def scan_edges(self, table: EdgeTable) -> AsyncIterator[EdgeRow]:
         edges = self._edges[table.name]
-        return [edges.row(pair) for pair, state in sorted(edges.state.items()) if state[0]]
+        for pair in sorted(pair for pair, state in edges.state.items() if state[0]):
+            yield edges.row(pair)
+
+    async def scan_counts(
+        self, table: EdgeTable, *, inverse: bool = False
+    ) -> AsyncIterator[tuple[int, int]]:
+        table.counter(inverse=inverse)
+        edges = self._edges[table.name]
+        lists = edges.sources if inverse else edges.targets
+        for one, others in sorted(lists.items()):
+            if others:
+                yield one, len(others)
 
     async def close(self) -> None:
         return None
@@ -179,17 +209,3 @@ def _upwards(ids: list[int], after: int | None) -> Iterable[int]:
 
 def _downwards(ids: list[int], before: int | None) -> Iterable[int]:
     return reversed(ids[: len(ids) if before is None else bisect_left(ids, before)])
-
-
-def _refuse_what_postgres_refuses(batch: Batch) -> None:
-    """A twin that takes more than the real store would hide poison."""
-    for change in batch.changes:
-        if isinstance(change, EdgeChange):
-            values: Iterable[Scalar] = (change.source, change.target)
-        else:
-            values = (*change.key, *getattr(change, "values", {}).values())
-        for value in values:
-            if isinstance(value, str) and "\0" in value:
-                raise PoisonEvent("text with a zero byte")
-            if isinstance(value, int) and not -_INT64_MAX - 1 <= value <= _INT64_MAX:
-                raise PoisonEvent("a number beyond 64 bits")

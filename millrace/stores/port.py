@@ -4,7 +4,7 @@
 that is not relational fits behind it as well.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from millrace.stores.changes import Batch, Key
@@ -43,7 +43,12 @@ class PositionRow(NamedTuple):
 
 
 class ViewStore(Protocol):
-    """Every method raises StoreUnavailable when the store does not answer in time."""
+    """Every method raises StoreUnavailable when the store does not answer in time.
+
+    Reads raise InvalidRequest for a key that no row can have (a number beyond 64 bits). Scans
+    are for checks: they see one moment, in bounded memory, and keep a connection until they are
+    read to the end or closed.
+    """
 
     async def open_view(
         self, schema: ViewSchema, partitions: Mapping[str, int], log_id: int
@@ -57,7 +62,8 @@ class ViewStore(Protocol):
         edges and counters.
 
         Raises PositionMoved when a position is not at `start` (nothing is applied), and
-        PoisonEvent when the store refuses a value (nothing is applied; halve the batch).
+        PoisonEvent when the store refuses a value (nothing is applied; halve the batch). After
+        StoreUnavailable it may or may not have been applied: the stored position tells.
         """
 
     async def positions(self, view: str) -> dict[tuple[str, int], StoredPosition]:
@@ -65,8 +71,11 @@ class ViewStore(Protocol):
 
     async def all_positions(self) -> list[PositionRow]: ...
 
-    async def raise_epoch(self, view: str) -> int:
-        """One more epoch for all position rows of the view; returns the new one."""
+    async def raise_epoch(self, view: str, at_least: int = 0) -> int:
+        """One more epoch for all position rows of the view, or `at_least` where that is more
+        (a restored store may have forgotten some); returns the new one. Raises
+        FailedPrecondition for a view that was never opened.
+        """
 
     async def get_many(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
         """Rows by key, ended ones included; absent keys are left out."""
@@ -103,7 +112,15 @@ class ViewStore(Protocol):
     ) -> dict[int, int]:
         """Live edges by source (or by target); 0 for those without any."""
 
-    async def scan_edges(self, table: EdgeTable) -> Iterable[EdgeRow]:
-        """Every live edge, for checks; bounded memory is the store's business."""
+    def scan_rows(self, table: RowTable) -> AsyncIterator[tuple[Key, Row]]:
+        """Every row, ended ones included, by key."""
+
+    def scan_edges(self, table: EdgeTable) -> AsyncIterator[EdgeRow]:
+        """Every live edge, by source and target."""
+
+    def scan_counts(
+        self, table: EdgeTable, *, inverse: bool = False
+    ) -> AsyncIterator[tuple[int, int]]:
+        """Every counter that is not zero, as (id, value), by id."""
 
     async def close(self) -> None: ...

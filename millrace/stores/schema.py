@@ -1,9 +1,19 @@
 """What a store's tables are made of. Declarations in `millrace/relations` compile to these."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from millrace.errors import Bug
+
 ColumnType = Literal["bigint", "int", "bool", "text", "bytes"]
+_BLANK: Mapping[ColumnType, int | bool | str | bytes] = {
+    "bigint": 0,
+    "int": 0,
+    "bool": False,
+    "text": "",
+    "bytes": b"",
+}
 
 SHARDS = 4096
 
@@ -15,13 +25,18 @@ class Column:
     name: str
     type: ColumnType = "bigint"
 
+    @property
+    def blank(self) -> int | bool | str | bytes:
+        return _BLANK[self.type]
+
 
 @dataclass(frozen=True, slots=True)
 class RowTable:
     """Rows by key. Each row has also `number` (of its last event) and `ended`.
 
-    `reusable`: an ended key may be created again (a freed name). `claimed`: creations carry
-    (actor, request_id) and the first of each counts; they are kept in `<name>_requests`.
+    `reusable`: an ended key may be created or put again (a freed name), so that an end, too,
+    has its place in the row's order. `claimed`: creations carry (actor, request_id) and the
+    first of each counts; they are kept in `<name>_requests`.
     """
 
     name: str
@@ -48,6 +63,19 @@ class EdgeTable:
     count: str = ""
     inverse_count: str = ""
     newest_first: bool = False
+
+    def counter(self, *, inverse: bool) -> str:
+        """Name of the count table. Raises Bug where the relation declares none."""
+        name = self.inverse_count if inverse else self.count
+        if not name:
+            raise Bug(f"{self.name} is not counted by {self.target if inverse else self.source}")
+        return name
+
+    def inverted(self) -> str:
+        """Name of the inverse table. Raises Bug where the relation declares none."""
+        if not self.inverse:
+            raise Bug(f"{self.name} has no inverse")
+        return self.inverse
 
 
 @dataclass(frozen=True, slots=True)

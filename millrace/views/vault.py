@@ -27,6 +27,7 @@ VAULT = Entity(
     "vault",
     key=(Column("user_id"), Column("kind", "int"), Column("family", "bytes")),
     columns=(Column("box", "bytes"),),
+    reusable=True,
 )
 
 

@@ -1,0 +1,193 @@
+"""The view store on PostgreSQL.
+
+One transaction a batch (`postgres_apply`), bounded reads (`postgres_reads`), positions
+(`postgres_positions`); what errors mean: `postgres_errors`. Nothing is retried but an `apply`
+that met a deadlock, at most `postgres_retries_max` times.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from millrace.errors import StoreUnavailable
+from millrace.settings import Settings
+from millrace.stores import postgres_positions, postgres_reads
+from millrace.stores.changes import Batch, Key
+from millrace.stores.fold import ClaimKey, ClaimRow, Row
+from millrace.stores.migrate import check_schema
+from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
+from millrace.stores.postgres_apply import apply_batch, read_claims, read_rows, row_of
+from millrace.stores.postgres_errors import Conflict, reading, translated
+from millrace.stores.postgres_pool import Connection, Pool, open_pool
+from millrace.stores.row_sql import row_sql
+from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
+from millrace.stores.values import check_changes, check_keys
+
+
+class PostgresStore:
+    """Implements `ViewStore`. Reads beyond `postgres_pool_max` at once wait for a connection,
+    at most `postgres_timeout_s`.
+    """
+
+    def __init__(self, pool: Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._timeout_s = settings.postgres_timeout_s
+        self._retries_max = settings.postgres_retries_max
+        self._scan_rows = settings.postgres_scan_rows
+
+    @classmethod
+    async def open(cls, settings: Settings, *, schema_checked: bool = True) -> "PostgresStore":
+        """Raises StoreUnavailable when the server does not answer, and FailedPrecondition when
+        its schema is older than the code; tests that make their own tables do not check.
+        """
+        with translated("connect"):
+            pool = await open_pool(settings, settings.postgres_dsn)
+        store = cls(pool, settings)
+        if schema_checked:
+            try:
+                async with store._connection() as connection:
+                    await check_schema(connection)
+            except BaseException:
+                await store.close()
+                raise
+        return store
+
+    async def open_view(
+        self, schema: ViewSchema, partitions: Mapping[str, int], log_id: int
+    ) -> None:
+        with translated(f"open {schema.view}"):
+            async with self._transaction() as connection:
+                await postgres_positions.open_view(connection, schema, partitions, log_id)
+
+    async def apply(self, schema: ViewSchema, batch: Batch) -> None:
+        check_changes(schema, batch.changes)
+        for _ in range(self._retries_max + 1):
+            try:
+                with translated(f"apply to {schema.view}"):
+                    async with self._transaction() as connection:
+                        await apply_batch(connection, schema, batch)
+                return
+            except Conflict:
+                continue
+        raise StoreUnavailable(f"{schema.view}: every attempt met a deadlock")
+
+    async def positions(self, view: str) -> dict[tuple[str, int], StoredPosition]:
+        with reading("positions"):
+            async with self._connection() as connection:
+                return await postgres_positions.positions(connection, view)
+
+    async def all_positions(self) -> list[PositionRow]:
+        with reading("positions"):
+            async with self._connection() as connection:
+                return await postgres_positions.all_positions(connection)
+
+    async def raise_epoch(self, view: str, at_least: int = 0) -> int:
+        with translated(f"raise the epoch of {view}"):
+            async with self._transaction() as connection:
+                return await postgres_positions.raise_epoch(connection, view, at_least)
+
+    async def get_many(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
+        check_keys(table, keys)
+        if not keys:
+            return {}
+        with reading(table.name):
+            async with self._connection() as connection:
+                return await read_rows(connection, table, keys)
+
+    async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
+        if not keys:
+            return {}
+        with reading(f"claims of {table.name}"):
+            async with self._connection() as connection:
+                return await read_claims(connection, table, keys)
+
+    async def edges(
+        self, table: EdgeTable, pairs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], EdgeRow]:
+        if not pairs:
+            return {}
+        with reading(table.name):
+            async with self._connection() as connection:
+                return await postgres_reads.among(connection, table, pairs)
+
+    async def page(
+        self,
+        table: EdgeTable,
+        source: int,
+        *,
+        after: int | None = None,
+        limit: int,
+        inverse: bool = False,
+    ) -> list[EdgeRow]:
+        name = table.inverted() if inverse else table.name
+        with reading(f"page of {name}"):
+            async with self._connection() as connection:
+                read = postgres_reads.inverse_page if inverse else postgres_reads.page
+                return await read(connection, table, source, after, limit)
+
+    async def merged_page(
+        self, table: EdgeTable, sources: Sequence[int], *, before: int | None = None, limit: int
+    ) -> list[EdgeRow]:
+        with reading(f"page of {table.name}"):
+            async with self._connection() as connection:
+                return await postgres_reads.merged_page(connection, table, sources, before, limit)
+
+    async def count(
+        self, table: EdgeTable, ids: Sequence[int], *, inverse: bool = False
+    ) -> dict[int, int]:
+        name = table.counter(inverse=inverse)
+        with reading(name):
+            async with self._connection() as connection:
+                return await postgres_reads.count(connection, name, ids)
+
+    async def scan_rows(self, table: RowTable) -> AsyncIterator[tuple[Key, Row]]:
+        with reading(f"scan of {table.name}"):
+            async with self._snapshot() as connection:
+                cursor = connection.cursor(row_sql(table).scan, prefetch=self._scan_rows)
+                async for record in cursor:
+                    yield row_of(table, record)
+
+    async def scan_edges(self, table: EdgeTable) -> AsyncIterator[EdgeRow]:
+        with reading(f"scan of {table.name}"):
+            async with self._snapshot() as connection:
+                rows = postgres_reads.scan_edges(connection, table, self._scan_rows)
+                async for row in rows:
+                    yield row
+
+    async def scan_counts(
+        self, table: EdgeTable, *, inverse: bool = False
+    ) -> AsyncIterator[tuple[int, int]]:
+        name = table.counter(inverse=inverse)
+        with reading(f"scan of {name}"):
+            async with self._snapshot() as connection:
+                counts = postgres_reads.scan_counts(connection, name, self._scan_rows)
+                async for count in counts:
+                    yield count
+
+    async def close(self) -> None:
+        """Calls that run may end; what takes longer than `postgres_timeout_s` is cut off."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire(timeout=self._timeout_s) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with self._connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[Connection]:
+        """A scan may take long between two fetches: the reader's pace is not the server's."""
+        async with (
+            self._connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield connection
