@@ -55,7 +55,7 @@ class Server:
             raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
 
 
-async def stopped_by_signal() -> None:
+async def asked_to_end() -> None:
     """Returns when this process is asked to end."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,0 +1,102 @@
+"""One gRPC server process: `python -m services`. The supervisor starts `grpc_processes` of them.
+
+Exit codes: 0 asked to end, 70 it cannot go on as it is (the supervisor starts it again).
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import uvloop
+
+from millrace.auth.keys import load_keys
+from millrace.clock import SystemClock
+from millrace.errors import MillraceError, StoreUnavailable
+from millrace.log.control import Control
+from millrace.log.kafka import KafkaLog
+from millrace.observe import logs
+from millrace.observe.health import Metrics, write_ports
+from millrace.settings import Settings, settings
+from millrace.stores.cassandra import open_feed_store
+from millrace.stores.postgres import PostgresStore
+from services.catalogue import services_of
+from services.parts import Parts, assemble
+from services.server import Server, asked_to_end
+
+CANNOT_GO_ON = 70
+RETRY_S = 0.5
+
+_T = TypeVar("_T")
+
+log = logs.logger("services")
+
+
+def main() -> int:
+    chosen = settings()
+    logs.configure(f"grpc-{chosen.worker}", chosen.log_level)
+    return uvloop.run(_live(chosen))
+
+
+async def _live(chosen: Settings) -> int:
+    ending = asyncio.create_task(asked_to_end())
+    async with contextlib.AsyncExitStack() as stack:
+        serving = asyncio.create_task(_serve(chosen, stack))
+        await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            serving.cancel()
+        try:
+            await serving
+            await ending
+        except asyncio.CancelledError:
+            log.info("stopped before it served")
+        except MillraceError as error:
+            log.error("cannot go on", reason=error.reason, why=error.message)  # noqa: TRY400
+            return CANNOT_GO_ON
+        except Exception:
+            log.exception("cannot go on")
+            return CANNOT_GO_ON
+    return 0
+
+
+async def _serve(chosen: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Returns when it serves; `stack` ends it."""
+    parts = await _open(chosen, stack)
+    server = Server(parts, services_of(parts))
+    metrics = Metrics(chosen)
+    stack.callback(metrics.close)
+    await server.start()
+    stack.push_async_callback(server.stop)
+    write_ports(chosen, {"grpc": server.port, "metrics": metrics.port})
+
+
+async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
+    keys = load_keys(chosen.keys_dir)
+    records = KafkaLog(chosen)
+    stack.push_async_callback(records.close)
+    control = Control(records)
+    stack.push_async_callback(control.close)
+    await _answered(control.catch_up)
+    views = await _answered(lambda: PostgresStore.open(chosen))
+    stack.push_async_callback(views.close)
+    feeds = await _answered(lambda: open_feed_store(chosen))
+    stack.push_async_callback(feeds.close)
+    parts = assemble(chosen, SystemClock(), keys, records, control, views, feeds)
+    stack.callback(parts.passwords.close)
+    stack.push_async_callback(parts.positions.close)
+    return parts
+
+
+async def _answered(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """A server that is not there yet is waited for; the supervisor sees it by the health."""
+    while True:
+        try:
+            return await ask()
+        except StoreUnavailable as error:
+            log.warning("waiting", why=error.message)
+            await asyncio.sleep(RETRY_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Every service of the contract and its servicer: what a server process serves.
+
+A service without a servicer yet answers UNIMPLEMENTED to everything.
+"""
+
+from services.feed import FeedService
+from services.follows import FollowsService
+from services.likes import LikesService
+from services.parts import Parts
+from services.rpc import Service
+from services.users import UsersService
+from social.v1 import (
+    activity_pb2,
+    comments_pb2,
+    feed_pb2,
+    follows_pb2,
+    likes_pb2,
+    media_pb2,
+    users_pb2,
+)
+
+_PROTOS = (
+    users_pb2,
+    media_pb2,
+    follows_pb2,
+    likes_pb2,
+    comments_pb2,
+    feed_pb2,
+    activity_pb2,
+)
+
+
+def services_of(parts: Parts) -> list[Service]:
+    servicers: dict[str, object] = {
+        "UsersService": UsersService(parts),
+        "FollowsService": FollowsService(parts),
+        "LikesService": LikesService(parts),
+        "FeedService": FeedService(parts),
+    }
+    return [
+        Service(descriptor, servicers.get(descriptor.name))
+        for protos in _PROTOS
+        for descriptor in protos.DESCRIPTOR.services_by_name.values()
+    ]
