@@ -37,7 +37,7 @@ _SETTINGS = {
     "effective_cache_size": "2GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "128MB",
-    "wal_compression": "lz4",
+    "wal_compression": "on",
     "max_wal_size": "2GB",
     "checkpoint_completion_target": "0.9",
     "random_page_cost": "1.1",
