@@ -48,6 +48,10 @@ class Cast:
     def handle(self, person: int) -> str:
         return people.handle(person, "" if person < len(self._graph) else self._run)
 
+    def handle_of(self, actor: Actor) -> str:
+        """Raises StopIteration for somebody who is not of this cast."""
+        return next(self.handle(person) for person, one in self._actors.items() if one is actor)
+
     def online(self) -> list[Actor]:
         """Everybody with a session, in the order of their coming."""
         return list(self._actors.values())

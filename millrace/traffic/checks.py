@@ -241,7 +241,7 @@ async def stored_edges(
     """The table's live edges, all of them, against sets by source."""
     check = Check(claim)
     found: dict[int, set[int]] = {}
-    for edge in await store.scan_edges(table):
+    async for edge in store.scan_edges(table):
         found.setdefault(edge.source, set()).add(edge.target)
         check.examined += 1
     for source in {source for source, targets in sets.items() if targets} | set(found):

@@ -1,0 +1,1 @@
+"""The `millrace` command: one subcommand a file, and the one place that says what runs."""

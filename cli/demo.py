@@ -1,0 +1,41 @@
+"""`millrace demo`: real servers, a real graph, a minute of traffic, checks, a report.
+
+Exits 0 only if every check passes and no process is left.
+"""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.demo_report import DemoReport, feed_table
+from cli.demo_run import BUILD, DemoRun
+from cli.steps import Steps
+from millrace.errors import MillraceError
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(help="length of the traffic")] = 60.0,
+    rate: Annotated[float, typer.Option(help="calls a second")] = 200.0,
+    seed: Annotated[int, typer.Option(help="of the plan and the pictures")] = 1,
+    actors: Annotated[int, typer.Option(help="people of the graph who come online")] = 320,
+) -> None:
+    """Start everything, load a real graph, run real traffic, check it, show it, stop."""
+    console = Console()
+    report = DemoReport({"seconds": seconds, "rate": rate, "seed": seed, "actors": actors})
+    run = DemoRun(report, Steps(console))
+    asyncio.run(run.run())
+    report.write(BUILD / "report.json")
+    report.print(console)
+    if run.shown_items:
+        console.print(feed_table(run.shown_handle, run.shown_items))
+    console.print(f"pictures: {BUILD / 'feed.png'}\nfigures:  {BUILD / 'report.json'}")
+    if left := run.left():
+        raise MillraceError(f"processes are left: {', '.join(left)}")
+    if not report.checks:
+        raise MillraceError("broken off before the checks")
+    if not report.passed:
+        wrong = sum(not check.passed for check in report.checks)
+        raise MillraceError(f"{wrong} of {len(report.checks)} checks failed")
+    console.print("[green]every check passed; all processes have ended[/]")

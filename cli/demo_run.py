@@ -1,0 +1,215 @@
+"""The demo, step by step: servers, graph, traffic, catching up, checks, one person's feed."""
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+from millrace.traffic.graph import read_graph
+from millrace.traffic.pictures import posts
+
+from cli.contact_sheet import Card, draw_feed
+from cli.demo_report import DemoReport
+from cli.installation import environment_of, prepare_own, start_processes
+from cli.processes import ROOT
+from cli.steps import Step, Steps
+from cli.stores import OpenStores, open_stores
+from deploy.local.stack import LocalStack, StackSettings
+from millrace.auth.keys import Keys, load_keys
+from millrace.client import Client
+from millrace.clock import SystemClock
+from millrace.traffic.actors import Actor, Cast
+from millrace.traffic.checks import Check, Checks, feed_of, stored_edges
+from millrace.traffic.graph_load import load_graph
+from millrace.traffic.history import History, read_history
+from millrace.traffic.plan import Plan, make_plan
+from millrace.traffic.record import Record
+from millrace.traffic.report import report_of
+from millrace.traffic.run import Post, Traffic
+from millrace.views import lag
+from millrace.views.follows import FOLLOWS
+from millrace.views.likes import LIKES
+from social.v1 import media_pb2
+from streams.owed_rows import check_owed_rows
+
+BUILD = ROOT / "build" / "demo"
+GRAPH = ROOT / "tests" / "data" / "twitch-pt.follows.gz"
+PICTURES = ROOT / "tests" / "data" / "pictures"
+_CATCH_UP_S = 60.0
+_SHOWN = 12
+_TICK_S = 0.25
+
+
+class DemoRun:
+    """One run. What it finds goes into `report`; the shown feed is there afterwards."""
+
+    def __init__(self, report: DemoReport, steps: Steps) -> None:
+        self.report = report
+        self.shown_handle = ""
+        self.shown_items: list[media_pb2.MediaItem] = []
+        self._children: list[psutil.Process] = []
+        self._steps = steps
+        self._clock = SystemClock()
+
+    async def run(self) -> None:
+        """Raises ChildFailed when a process cannot be kept alive."""
+        _remove(BUILD)
+        stack = LocalStack(StackSettings(data_dir=BUILD / "data"), report=self._told)
+        with self._steps.shown(), ExitStack() as starting:
+            starting.enter_context(self._step("servers"))
+
+            async def work() -> None:
+                starting.close()
+                await self._work(stack)
+
+            await stack.serve(work)
+
+    def left(self) -> list[str]:
+        """Names of child processes that outlived the run."""
+        return [process.name() for process in self._children if process.is_running()]
+
+    async def _work(self, stack: LocalStack) -> None:
+        with self._step("keys, topics, tables") as step:
+            settings = await prepare_own(environment_of(stack), told=step.note)
+        following = read_graph(GRAPH)
+        plan = self._plan(following)
+        drawing = asyncio.create_task(asyncio.to_thread(self._posts, plan.uploads))
+        async with open_stores(settings) as stores:
+            with self._step("processes, and the graph into the log") as step:
+                keys = load_keys(settings.keys_dir)
+                installation, user_ids = await asyncio.gather(
+                    start_processes(stack, environment_of(stack), settings),
+                    load_graph(stores.log, keys, self._clock, settings, following, step.note),
+                )
+            with self._step("views catch up with the graph"):
+                await lag.wait_until_none(stores, self._clock, timeout_s=_CATCH_UP_S)
+            with self._step("pictures"):
+                pictures = await drawing
+            self._children = psutil.Process().children(recursive=True)
+            client = Client(installation.grpc_address)
+            try:
+                cast = Cast(client, user_ids, run=f".{secrets.token_hex(2)}")
+                record = await self._traffic(stores, Traffic(client, cast, plan, pictures), plan)
+                self.report.restarts = _restarts(stack)
+                await self._check(client, cast, record, stores, keys)
+                await self._show(client, cast)
+            finally:
+                await client.close()
+
+    def _plan(self, following: Sequence[Sequence[int]]) -> Plan:
+        asked = self.report.parameters
+        self.report.graph = {"people": len(following), "follows": sum(map(len, following))}
+        return make_plan(
+            following,
+            seed=asked["seed"],
+            seconds=asked["seconds"],
+            rate=asked["rate"],
+            actors=asked["actors"],
+        )
+
+    def _posts(self, count: int) -> list[Post]:
+        return [
+            Post(data, caption)
+            for data, caption in posts(PICTURES, count, self.report.parameters["seed"])
+        ]
+
+    async def _traffic(self, stores: OpenStores, traffic: Traffic, plan: Plan) -> Record:
+        with self._step("traffic", total=plan.seconds) as step:
+            running = asyncio.create_task(traffic.run())
+            start_s = time.monotonic()
+            while not running.done():
+                await asyncio.wait({running}, timeout=_TICK_S)
+                answered = len(traffic.record.samples)
+                note = f"{answered:,} answered, {traffic.outstanding} under way"
+                step.at(min(time.monotonic() - start_s, plan.seconds), note)
+            record = running.result()
+        self.report.traffic = report_of(record)
+        with self._step("processors catch up"):
+            behind = await lag.measure(stores)
+            self.report.lag_after_traffic = behind.as_dict()
+            start_s = time.monotonic()
+            await lag.wait_until_none(stores, self._clock, timeout_s=_CATCH_UP_S)
+            self.report.caught_up_s = round(time.monotonic() - start_s, 2)
+        return record
+
+    async def _check(
+        self, client: Client, cast: Cast, record: Record, stores: OpenStores, keys: Keys
+    ) -> None:
+        with self._step("the log is read into the oracle"):
+            history = await read_history(stores.log, keys.master)
+            self.report.log = dict(history.events)
+        sessions = [actor.session for actor in cast.online()]
+        with self._step("checks") as step:
+            async for check in Checks(client, sessions, record, history).all():
+                self._checked(check, step)
+            for check in await _stored(stores, history):
+                self._checked(check, step)
+
+    def _checked(self, check: Check, step: Step) -> None:
+        self.report.checks.append(check)
+        step.note(f"{len(self.report.checks)}: {check.claim}")
+
+    async def _show(self, client: Client, cast: Cast) -> None:
+        """The feed with the most authors, as text and as a contact sheet."""
+        with self._step("one person's feed"):
+            feeds = [
+                (actor, [item async for item in feed_of(client, actor.session)])
+                for actor in cast.online()[:_SHOWN]
+            ]
+            actor, items = max(feeds, key=lambda one: len({item.author.id for item in one[1]}))
+            self.shown_items = items
+            self.shown_handle = cast.handle_of(actor)
+            cards = [await _card(client, actor, item) for item in items[:_SHOWN]]
+            subtitle = (
+                f"{len({item.author.id for item in items})} authors · {len(items)} media · "
+                f"the newest {len(cards)}, as downloaded"
+            )
+            draw_feed(BUILD / "feed.png", f"{self.shown_handle}'s feed", subtitle, cards)
+
+    @contextmanager
+    def _step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        start_s = time.monotonic()
+        with self._steps.step(name, total) as step:
+            yield step
+        self.report.seconds[name] = round(time.monotonic() - start_s, 2)
+
+    def _told(self, text: str) -> None:
+        self._steps.console.print(text, markup=False, highlight=False)
+
+
+async def _stored(stores: OpenStores, history: History) -> list[Check]:
+    oracle = history.oracle
+    follows = await stored_edges(
+        stores.views, FOLLOWS.table, "PostgreSQL has exactly the log's follows", oracle.following
+    )
+    likes = await stored_edges(
+        stores.views, LIKES.table, "PostgreSQL has exactly the log's likes", oracle.likers
+    )
+    found = await check_owed_rows(stores.log, stores.views, stores.feeds, missing_max=5)
+    owed = Check("Cassandra has every row that the fan-out owes", found.checked)
+    for row in found.missing:
+        owed.fail(f"media {row.media_id} for user {row.user_id}")
+    owed.wrong_count = found.missing_count
+    return [follows, likes, owed]
+
+
+async def _card(client: Client, actor: Actor, item: media_pb2.MediaItem) -> Card:
+    _, data = await client.download(actor.session, item.id)
+    return Card(data, item.author.handle, item.caption, item.likes_count, item.viewer_likes)
+
+
+def _restarts(stack: LocalStack) -> int:
+    return sum(child.restarts for child in stack.status().children.values())
+
+
+def _remove(folder: Path) -> None:
+    """What an earlier run left, also where a link leads out of the folder."""
+    data = folder / "data"
+    for link in data.iterdir() if data.exists() else ():
+        if link.is_symlink():
+            shutil.rmtree(link.resolve(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)

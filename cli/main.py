@@ -1,0 +1,62 @@
+"""`millrace`: everything an operator types.
+
+Exit codes: 0 done; 1 it failed; 2 wrong usage, or the state of things forbids it. Errors are one
+line on stderr. Secrets are never arguments: they are in files (`keys_dir`) or the environment.
+"""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from cli import bench, demo, keys, load_graph, migrate, owed, status, topics, up, version
+from deploy.local.child import CommandFailed
+from deploy.local.ports import NoFreePort
+from deploy.local.stack import AlreadyRunning
+from deploy.local.watch import ChildFailed
+from millrace.errors import FailedPrecondition, InvalidRequest, MillraceError, Unimplemented
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    up.up,
+    demo.demo,
+    status.status,
+    migrate.migrate,
+    topics.topics,
+    keys.keys,
+    load_graph.load_graph,
+    bench.bench,
+    owed.owed,
+    version.version,
+)
+_REFUSED = (FailedPrecondition, InvalidRequest, Unimplemented, AlreadyRunning)
+_FAILED = (MillraceError, ChildFailed, CommandFailed, NoFreePort)
+
+commands = typer.Typer(
+    help="An event-sourced social backend: gRPC to Kafka to PostgreSQL, Cassandra and memcached.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in COMMANDS:
+    commands.command()(command)
+
+
+def app() -> None:
+    """The console script."""
+    try:
+        commands()
+    except _REFUSED as problem:
+        sys.exit(_told(problem, 2))
+    except _FAILED as problem:
+        sys.exit(_told(problem, 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _told(problem: Exception, code: int) -> int:
+    print(f"millrace: {problem}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    app()
