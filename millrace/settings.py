@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     project_dead_ratio_events: int = 1_000
     progress_interval_s: float = 0.2
     data_keys_cached_max: int = 100_000
+    registration_complete_after_s: float = 15.0
+    registration_batch_claims: int = 100
     postgres_pool_max: int = 8
     postgres_timeout_s: float = 5.0
     postgres_retries_max: int = 5

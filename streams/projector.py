@@ -1,7 +1,8 @@
 """The projector: every view follows its topics. `python -m streams.projector`
 
-Each view has a reader and a loop of its own, so that a slow one delays no other. Several
-projectors share the partitions by consumer groups; the positions in PostgreSQL decide.
+Each view has a reader and a loop of its own, so that a slow one delays no other; so has the task
+that completes registrations. Several projectors share the partitions by consumer groups; the
+positions in PostgreSQL decide.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from millrace.observe import logs, metrics
 from millrace.relations import View
 from millrace.views import VIEWS
 from millrace.views.data_keys import DataKeys, TextOpener
+from streams import registrations
 from streams.process import StreamParts, run
 from streams.progress import ProgressPublisher, raise_epoch_if_back
 from streams.projection import Projection
@@ -105,6 +107,7 @@ async def main(parts: StreamParts) -> None:
         for view in VIEWS:
             tasks.create_task(follow(view, parts), name=view.name)
         tasks.create_task(publish(parts), name="progress")
+        tasks.create_task(registrations.follow(parts), name="registrations")
         parts.ready = True
 
 

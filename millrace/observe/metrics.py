@@ -23,9 +23,6 @@ PASSWORD_SECONDS = Histogram(
     "One argon2id computation, waiting for its turn included",
     buckets=_FAST_S,
 )
-TOKENS_VERIFIED = Counter(
-    "millrace_tokens_verified_total", "Access tokens by how they were verified", ["how"]
-)
 SESSION_READS = Histogram(
     "millrace_session_read_sessions",
     "Sessions looked up by one read of the vault",
