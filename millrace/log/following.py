@@ -144,6 +144,8 @@ class Following:
             with contextlib.suppress(asyncio.CancelledError, KafkaError):
                 await self._fetching
         if self._consumer is not None:
+            # Stopped before its tasks have run once, aiokafka raises their CancelledError at us.
+            await asyncio.sleep(0)
             with contextlib.suppress(KafkaError, OSError):
                 await self._consumer.stop()
 

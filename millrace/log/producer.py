@@ -57,9 +57,9 @@ class Producer:
                 # From here on aiokafka sends it, whether or not somebody waits.
                 accepted = True
                 done = await delivery
-        except MessageSizeTooLargeError as error:
-            raise InvalidRequest("the event is too large", reason="EVENT_TOO_LARGE") from error
         except (KafkaError, TimeoutError, OSError) as error:
+            if isinstance(error, MessageSizeTooLargeError) and not accepted:
+                raise InvalidRequest("the event is too large", reason="EVENT_TOO_LARGE") from error
             raise self._failed(producer, error, accepted=accepted) from error
         return _offset(done)
 

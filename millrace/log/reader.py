@@ -67,7 +67,8 @@ class KafkaGroupReader(ConsumerRebalanceListener):
             group_id=settings.topic_prefix + group,
             group_instance_id=f"{group}-{settings.worker}",
             session_timeout_ms=settings.group_session_ms,
-            heartbeat_interval_ms=settings.group_session_ms // 4,
+            # Members learn of a change by their heartbeat.
+            heartbeat_interval_ms=min(settings.group_session_ms // 4, 1_000),
             partition_assignment_strategy=(RangePartitionAssignor,),
         )
         self._started = False
