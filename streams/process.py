@@ -24,7 +24,7 @@ from millrace.log.kafka import KafkaLog
 from millrace.observe import logs
 from millrace.observe.health import start_health
 from millrace.settings import Settings, settings
-from millrace.stores.postgres import PostgresStore, open_postgres
+from millrace.stores.postgres import PostgresStore
 
 CANNOT_GO_ON = 70
 RETRY_S = 0.5
@@ -55,8 +55,6 @@ def run(name: str, work: Callable[[StreamParts], Awaitable[None]]) -> None:
 
 
 async def _live(name: str, chosen: Settings, work: Callable[[StreamParts], Awaitable[None]]) -> int:
-    task = asyncio.current_task()
-    assert task is not None
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,7 +87,7 @@ async def _work(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(log.close)
         identity = await _answered(lambda: read_identity(log))
-        views = await _answered(lambda: open_postgres(chosen))
+        views = await _answered(lambda: PostgresStore.open(chosen))
         stack.push_async_callback(views.close)
         parts = StreamParts(chosen, SystemClock(), load_keys(chosen.keys_dir), log, identity, views)
         health = await start_health(chosen, lambda: parts.ready)
