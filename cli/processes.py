@@ -35,8 +35,8 @@ class OwnProcess:
 
 # The gRPC servers share one port (SO_REUSEPORT).
 SERVICES = (
-    OwnProcess("grpc-0", "services.server", 0),
-    OwnProcess("grpc-1", "services.server", 1),
+    OwnProcess("grpc-0", "services", 0),
+    OwnProcess("grpc-1", "services", 1),
 )
 STREAMS = (
     OwnProcess("projector", "streams.projector"),

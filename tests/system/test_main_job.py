@@ -1,0 +1,127 @@
+"""The main job on the real servers: from a call to another person's feed, and a bit of traffic."""
+
+import hashlib
+import io
+
+import pytest
+from PIL import Image
+
+from millrace.auth.keys import load_keys
+from millrace.client import Client, Session, new_request_id
+from millrace.clock import SystemClock
+from millrace.errors import AlreadyExists, Unauthenticated
+from millrace.traffic.actors import Cast
+from millrace.traffic.checks import Check, Checks, feed_of, stored_edges
+from millrace.traffic.graph_load import load_graph
+from millrace.traffic.plan import Rpc, make_plan
+from millrace.traffic.record import Acknowledged, Edge, Record
+from millrace.traffic.report import report_of
+from millrace.traffic.run import Post, Traffic
+from millrace.views.follows import FOLLOWS
+from millrace.views.likes import LIKES
+from social.v1 import follows_pb2, likes_pb2, media_pb2
+from streams.owed_rows import check_owed_rows
+from tests.running import PASSWORD, RunningMillrace, running_millrace
+
+__all__ = ["running_millrace"]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def picture(shade: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), (shade % 256, 80, 255 - shade % 256)).save(out, "JPEG")
+    return out.getvalue()
+
+
+async def follow(client: Client, session: Session, user_id: int) -> None:
+    request = follows_pb2.FollowRequest(request_id=new_request_id(), user_id=user_id)
+    await client.call(lambda stubs: stubs.follows.Follow, request, session)
+
+
+async def like(client: Client, session: Session, media_id: int) -> None:
+    request = likes_pb2.LikeMediaRequest(request_id=new_request_id(), media_id=media_id)
+    await client.call(lambda stubs: stubs.likes.LikeMedia, request, session)
+
+
+async def all_checks(
+    millrace: RunningMillrace, sessions: list[Session], record: Record
+) -> list[Check]:
+    """Waits for the processors, then runs every check that the demo runs."""
+    await millrace.process_all()
+    history = await millrace.history()
+    checks = [check async for check in Checks(millrace.client, sessions, record, history).all()]
+    views, oracle = millrace.stores.views, history.oracle
+    checks.append(await stored_edges(views, FOLLOWS.table, "follows", oracle.following))
+    checks.append(await stored_edges(views, LIKES.table, "likes", oracle.likers))
+    found = await check_owed_rows(millrace.stores.log, views, millrace.stores.feeds)
+    checks.append(Check("owed rows", found.checked, found.missing_count))
+    return checks
+
+
+async def test_a_picture_reaches_the_followers_feed(running_millrace: RunningMillrace) -> None:
+    client = running_millrace.client
+    ana = await client.register("ana", PASSWORD, "Ana")
+    ben = await client.register("ben", PASSWORD, "Ben")
+    await follow(client, ben, ana.user_id)
+    item = await client.upload(ana, picture(1), "the first")
+    await like(client, ben, item.id)
+
+    # Ben's own follow and like are behind his position: his next read covers them.
+    feed = [shown async for shown in feed_of(client, ben)]
+    assert [(shown.id, shown.caption, shown.author.handle) for shown in feed] == [
+        (item.id, "the first", "ana")
+    ]
+    assert (feed[0].likes_count, feed[0].viewer_likes) == (1, True)
+    header, data = await client.download(ben, item.id)
+    assert header.sha256 == hashlib.sha256(data).digest() == item.sha256
+
+    record = Record(acknowledged=Acknowledged(registered={ana.user_id: "ana", ben.user_id: "ben"}))
+    record.acknowledged.edges[Edge("follows", ben.user_id, ana.user_id, live=True)] += 1
+    record.acknowledged.edges[Edge("likes", ben.user_id, item.id, live=True)] += 1
+    for check in await all_checks(running_millrace, [ana, ben], record):
+        assert check.passed, check
+
+
+async def test_a_request_again_changes_nothing(running_millrace: RunningMillrace) -> None:
+    client = running_millrace.client
+    cleo = await client.register("cleo", PASSWORD)
+    request_id = new_request_id()
+    first = await client.upload(cleo, picture(2), "once", request_id=request_id)
+    again = await client.upload(cleo, picture(2), "once", request_id=request_id)
+    assert first.id == again.id
+    with pytest.raises(AlreadyExists):
+        await client.upload(cleo, picture(2), "another caption", request_id=request_id)
+    listed = media_pb2.ListUserMediaRequest(user_id=cleo.user_id)
+    page = await client.call(lambda stubs: stubs.media.ListUserMedia, listed, cleo)
+    assert [item.id for item in page.items] == [first.id]
+
+
+async def test_refusals_come_as_their_errors(running_millrace: RunningMillrace) -> None:
+    client = running_millrace.client
+    await client.register("dora", PASSWORD)
+    with pytest.raises(AlreadyExists):
+        await client.register("Dora", PASSWORD)
+    with pytest.raises(Unauthenticated):
+        await client.log_in("dora", "another password")
+
+
+async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMillrace) -> None:
+    millrace = running_millrace
+    people = 30
+    following = [[(i + step) % people for step in (1, 2, 3, 7)] for i in range(people)]
+    keys = load_keys(millrace.settings.keys_dir)
+    ids = await load_graph(
+        millrace.stores.log, keys, SystemClock(), millrace.settings, following, told=print
+    )
+    await millrace.process_all()
+    plan = make_plan(following, seed=5, seconds=8.0, rate=30.0, actors=12)
+    cast = Cast(millrace.client, ids, run=".t")
+    posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
+    record = await Traffic(millrace.client, cast, plan, posts).run()
+    report = report_of(record)
+    assert report.failures == {}
+    assert {rpc.rpc for rpc in report.by_rpc} >= {Rpc.LOG_IN, Rpc.UPLOAD, Rpc.LIKE, Rpc.GET_FEED}
+    sessions = [actor.session for actor in cast.online()]
+    for check in await all_checks(millrace, sessions, record):
+        assert check.passed, check
