@@ -70,6 +70,9 @@ class ShuffledReader:
             batch += records[start:end]
         return batch
 
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {key: len(records) - self._next[key] for key, records in self._records.items()}
+
     def done(self) -> bool:
         return all(self._next[key] == len(records) for key, records in self._records.items())
 
