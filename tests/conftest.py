@@ -7,7 +7,11 @@ that tests of pure code never wait for them. To keep a set between runs while de
     MILLRACE_TEST_STACK=/tmp/mine/stack.json pytest tests/contract
 
 Isolation is by names, not by servers: each test or module takes a topic prefix, a database and
-a keyspace of its own from `namespace`.
+a keyspace of its own from `namespace`. Killing a server of `stack` disturbs nobody for long (it
+is restarted), but a test that stops one, or changes its files, takes a stack of its own:
+
+    settings = StackSettings(data_dir, servers=("postgres",), usual_ports=False)
+    async with LocalStack(settings) as own: await own.stop_child("postgres") …
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +33,8 @@ from deploy.local import status
 from deploy.local.child import bound_argv
 from deploy.local.files import last_lines
 from deploy.local.status import StackStatus
+
+pytest_plugins = ("tests.databases", "tests.contract.view_stores")
 
 _START_TIMEOUT_S = 100
 _STOP_TIMEOUT_S = 60
@@ -48,19 +55,32 @@ def stack() -> Iterator[StackStatus]:
             pytest.exit(f"MILLRACE_TEST_STACK={given}: nothing is ready there", returncode=3)
         yield running
         return
-    # Not pytest's own folder: PostgreSQL runs as another user, who could not enter it.
-    folder = Path(tempfile.mkdtemp(prefix="millrace-test-"))
-    folder.chmod(0o711)
-    try:
+    with _open_folder() as folder:
         yield from _started(folder / "data", folder / "up.log")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Where a test may start a stack of its own; does not exist yet."""
+    with _open_folder() as folder:
+        yield folder / "data"
 
 
 @pytest.fixture
 def namespace() -> str:
     """A name that no other test has: letters and digits, fit for topics, databases, keyspaces."""
     return f"t{secrets.token_hex(5)}"
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    """Not pytest's own: PostgreSQL runs as another user, who could not enter that."""
+    folder = Path(tempfile.mkdtemp(prefix="millrace-test-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _started(data_dir: Path, output: Path) -> Iterator[StackStatus]:

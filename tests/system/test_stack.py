@@ -8,12 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from shutil import rmtree
 
 import aiokafka
 import aiokafka.admin
@@ -35,14 +33,6 @@ _READY_TIMEOUT_S = 60
 _CASSANDRA_FORGETS_S = 0.5
 
 Up = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="millrace-stack-"))
-    folder.chmod(0o711)
-    yield folder / "data"
-    rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def fit_python() -> str:
         return sys.executable
     for major, minor in _VERSIONS:
         found = shutil.which(f"python{major}.{minor}")
-        if found and subprocess.run([found, "-c", ""], check=False).returncode == 0:
+        if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
             return found
     raise CannotInstall("Python 3.11 or 3.12 is needed; make PYTHON=/path/to/python3.11 install")
 
