@@ -58,16 +58,6 @@ class Keys:
         return self._derived("name")
 
     @cached_property
-    def position_mac(self) -> bytes:
-        """Of position tokens."""
-        return self._derived("position token")
-
-    @cached_property
-    def page_mac(self) -> bytes:
-        """Of page tokens, to be bound to a log by its seed."""
-        return self._derived("page token")
-
-    @cached_property
     def body_mac(self) -> bytes:
         """Of request bodies that hold secrets, such as a registration's password."""
         return self._derived("request body")
