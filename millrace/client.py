@@ -66,7 +66,7 @@ class Stubs:
 
 
 # Picks the RPC: `lambda stubs: stubs.likes.LikeMedia`.
-Unary = Callable[[Stubs], "grpc.aio.UnaryUnaryMultiCallable[Q, R]"]
+Unary = Callable[[Stubs], grpc.aio.UnaryUnaryMultiCallable[Q, R]]
 
 
 def new_request_id() -> str:
