@@ -49,7 +49,7 @@ class Child:
     on_death: OnDeath | None = None  # None: as the stack's settings say
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
-    ready_timeout_s: float = 90.0
+    ready_timeout_s: float = 150.0
     stop_timeout_s: float = 20.0
 
 

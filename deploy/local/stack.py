@@ -116,7 +116,14 @@ class LocalStack:
         await self.wait_all_ready()
 
     def add(self, child: Child) -> None:
-        """Start a child as soon as those that it depends on are ready, and keep it alive."""
+        """Start a child as soon as those that it depends on are ready, and keep it alive.
+
+        Those must have been added before, so there are no circles.
+        """
+        if child.name in self._watched and not self._tasks[child.name].done():
+            raise ValueError(f"{child.name} runs already")
+        if unknown := set(child.depends_on) - set(self._watched):
+            raise ValueError(f"{child.name} depends on {unknown}, which nobody added")
         self._watched[child.name] = watched = Watched(
             child,
             log=self.log(child.name),
@@ -139,8 +146,7 @@ class LocalStack:
 
     async def stop_child(self, name: str) -> None:
         """Stop one child in order; it stays stopped until `start_child`."""
-        await self._watched[name].stop()
-        await self._settle(self._tasks[name])
+        await self._end(self._watched[name])
 
     async def start_child(self, name: str) -> None:
         """Start a stopped child; returns when it has answered."""
@@ -202,8 +208,7 @@ class LocalStack:
     async def stop(self) -> None:
         """Stop all, dependants before what they depend on, and let the data directory go."""
         while layer := self._nothing_depends_on():
-            await asyncio.gather(*(watched.stop() for watched in layer))
-            await asyncio.gather(*(self._settle(self._tasks[w.child.name]) for w in layer))
+            await asyncio.gather(*(self._end(watched) for watched in layer))
             for watched in layer:
                 del self._watched[watched.child.name]
         if self._lock is not None:
@@ -235,16 +240,24 @@ class LocalStack:
         return await work()
 
     async def _live(self, watched: Watched) -> None:
-        await self.wait_ready(*watched.child.depends_on)
+        try:
+            await self.wait_ready(*watched.child.depends_on)
+        except ChildFailed as problem:
+            await watched.give_up(f"{watched.child.name} waited in vain: {problem}")
+            return
         await watched.run()
         if watched.state is State.FAILED:
             self._failure = self._failure or watched.failure
             self._report(watched.failure)
             self._over.set()
 
-    async def _settle(
-        self, task: asyncio.Task[Any], *, patience_s: float = _TASK_END_TIMEOUT_S
-    ) -> None:
+    async def _end(self, watched: Watched) -> None:
+        waiting = watched.state is State.WAITING
+        await watched.stop()
+        patience_s = 0 if waiting else _TASK_END_TIMEOUT_S
+        await self._settle(self._tasks[watched.child.name], patience_s=patience_s)
+
+    async def _settle(self, task: asyncio.Task[Any], *, patience_s: float) -> None:
         """Let a task end, cancel it when it does not; what it raised was told elsewhere."""
         await asyncio.wait({task}, timeout=patience_s)
         task.cancel()

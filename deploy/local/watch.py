@@ -88,8 +88,7 @@ class Watched:
             text = f"{self.child.name} {why}; its last lines:\n    {lines or '(none)'}"
             pause_s = self._pause_before_restart()
             if pause_s is None:
-                self.failure = text
-                await self._enter(State.FAILED)
+                await self.give_up(text)
                 return
             self._report(f"{text}\n  starting it again in {pause_s:.1f} s")
             self.restarts += 1
@@ -111,6 +110,11 @@ class Watched:
             self._report(f"{self.child.name} did not stop in {self.child.stop_timeout_s:.0f} s")
             _send(process, signal.SIGKILL)
             await process.wait()
+
+    async def give_up(self, why: str) -> None:
+        """Whoever waits for it gets ChildFailed with `why`."""
+        self.failure = why
+        await self._enter(State.FAILED)
 
     def kill(self, sig: signal.Signals) -> None:
         """A death that nobody asked for, as far as the watcher knows."""

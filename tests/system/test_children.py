@@ -43,6 +43,7 @@ def shell(tmp_path: Path) -> Callable[..., Child]:
             name=name,
             argv=("sh", "-c", script, name),
             ready=_exists(tmp_path / f"{name}.up"),
+            prepare=_removed(tmp_path / f"{name}.up"),
             env={"STORY": str(tmp_path / "story")},
             cwd=tmp_path,
         )
@@ -56,6 +57,13 @@ def _exists(file: Path) -> Callable[[], Awaitable[None]]:
         await asyncio.to_thread(file.stat)
 
     return ready
+
+
+def _removed(file: Path) -> Callable[[], Awaitable[None]]:
+    async def prepare() -> None:
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    return prepare
 
 
 async def test_children_start_after_and_stop_before_what_they_need(
@@ -80,6 +88,26 @@ async def test_a_child_that_keeps_dying_fails_the_stack_with_its_last_lines(
         assert sum("starting it again" in text for text in told) == 2
         with pytest.raises(ChildFailed):
             await stack.until_over()
+
+
+async def test_a_child_whose_server_failed_is_not_waited_for_in_vain(
+    settings: StackSettings, shell: Callable[..., Child]
+) -> None:
+    async with LocalStack(settings) as stack:
+        stack.add(shell("server", "exit 7"))
+        stack.add(shell("service", depends_on=("server",)))
+        with pytest.raises(ChildFailed, match="service waited in vain: server ended with code 7"):
+            await stack.wait_ready("service")
+
+
+async def test_stopping_does_not_wait_for_a_server_that_is_not_ready(
+    settings: StackSettings, shell: Callable[..., Child]
+) -> None:
+    stack = LocalStack(settings)
+    await stack.start()
+    stack.add(shell("server", "sleep 60"))
+    stack.add(shell("service", depends_on=("server",)))
+    await asyncio.wait_for(stack.stop(), 5)
 
 
 async def test_a_child_that_never_answers_is_killed(
