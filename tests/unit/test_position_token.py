@@ -1,0 +1,118 @@
+"""The caller's token, against a dict of everything that was ever appended."""
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.errors import FailedPrecondition, InvalidRequest, MillraceError
+from millrace.log.control import LogIdentity, log_id_of
+from millrace.log.port import Appended
+from millrace.log.position_token import (
+    FOREIGN_MAX,
+    FOREIGN_TOPICS,
+    OWN_TOPICS,
+    TEXT_BYTES_MAX,
+    PositionToken,
+    decode,
+    encode,
+)
+
+SEED = bytes(range(32))
+IDENTITY = LogIdentity(SEED, log_id_of(SEED), 1_000)
+KEY = IDENTITY.key("position")
+OTHER = LogIdentity(b"other", log_id_of(b"other"), 1_000)
+
+partitions = st.integers(0, 4095)
+numbers = st.integers(1, 2**40 + 1)
+appended = st.builds(Appended, st.sampled_from(FOREIGN_TOPICS), partitions, numbers)
+near = st.builds(Appended, st.sampled_from(FOREIGN_TOPICS), st.integers(0, 2), numbers)
+tokens = st.builds(
+    PositionToken,
+    st.just(IDENTITY.log_id),
+    partitions,
+    st.dictionaries(st.sampled_from(OWN_TOPICS), numbers),
+    st.lists(appended, max_size=FOREIGN_MAX).map(lambda many: tuple(tuple(one) for one in many)),
+)
+FULL = PositionToken(
+    IDENTITY.log_id,
+    4095,
+    dict.fromkeys(OWN_TOPICS, 2**40 + 1),
+    tuple(("vault", 4095 - n, 2**40 + 1) for n in range(FOREIGN_MAX)),
+)
+
+
+@given(tokens)
+def test_what_is_encoded_is_decoded_and_short(token: PositionToken) -> None:
+    text = encode(token, KEY)
+    assert decode(text, KEY, IDENTITY.log_id) == token
+    assert len(text) < TEXT_BYTES_MAX
+    assert text.isascii()
+
+
+def test_the_largest_token_is_short() -> None:
+    assert len(encode(FULL, KEY)) < TEXT_BYTES_MAX
+    assert decode("", KEY, IDENTITY.log_id) == PositionToken(IDENTITY.log_id)
+
+
+def test_a_token_that_clients_keep_stays_readable() -> None:
+    token = PositionToken(IDENTITY.log_id, 7, {"media": 3, "likes": 9}, (("follows", 2, 5),))
+    text = "CAcSBAADAAkaAQIiAQIqAQU1ZjPEZorKvf5ETq8MRXkBwg"
+    assert (encode(token, KEY), decode(text, KEY, IDENTITY.log_id)) == (text, token)
+
+
+@given(st.lists(near, max_size=30), st.integers(0, 2))
+def test_a_token_keeps_the_highest_and_the_newest(events: list[Appended], own: int) -> None:
+    token = PositionToken(IDENTITY.log_id)
+    mine: dict[tuple[str, int], int] = {}
+    foreign: dict[tuple[str, int], int] = {}
+    for event in events:
+        token = token.after(event, own)
+        place = (event.topic, event.partition)
+        if event.topic in OWN_TOPICS and event.partition == own:
+            mine[place] = max(mine.get(place, 0), event.number)
+        else:
+            foreign[place] = max(foreign.pop(place, 0), event.number)
+            foreign = dict(list(foreign.items())[-FOREIGN_MAX:])
+    assert token.needs(FOREIGN_TOPICS) == mine | foreign
+    for topic in FOREIGN_TOPICS:
+        wanted = {place: n for place, n in (mine | foreign).items() if place[0] == topic}
+        assert token.needs([topic]) == wanted
+
+
+def test_another_account_on_the_same_client() -> None:
+    first = PositionToken(IDENTITY.log_id).after(Appended("likes", 1, 10), 1)
+    second = first.after(Appended("media", 2, 5), 2)
+    assert second.needs(OWN_TOPICS) == {("likes", 1): 10, ("media", 2): 5}
+    back = second.after(Appended("likes", 1, 11), 1)
+    assert back == PositionToken(IDENTITY.log_id, 1, {"likes": 11}, (("media", 2, 5),))
+
+
+@given(tokens, st.integers(0, 10_000), st.integers(1, 255))
+def test_a_changed_token_is_refused(token: PositionToken, place: int, change: int) -> None:
+    text = encode(token, KEY)
+    signed = bytearray(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    signed[place % len(signed)] ^= change
+    with pytest.raises((InvalidRequest, FailedPrecondition)) as refused:
+        decode(base64.urlsafe_b64encode(signed).rstrip(b"=").decode(), KEY, IDENTITY.log_id)
+    assert refused.value.reason in ("POSITION_TOKEN_INVALID", "POSITION_OF_ANOTHER_LOG")
+
+
+@given(st.text(min_size=1, max_size=200) | st.binary(max_size=110).map(lambda b: b.hex()))
+def test_garbage_is_refused_politely(text: str) -> None:
+    if text:
+        with pytest.raises(MillraceError) as refused:
+            decode(text, KEY, IDENTITY.log_id)
+        assert refused.value.reason in ("POSITION_TOKEN_INVALID", "POSITION_OF_ANOTHER_LOG")
+
+
+def test_forged_and_of_another_log() -> None:
+    token = PositionToken(IDENTITY.log_id, 7, {"media": 3})
+    with pytest.raises(InvalidRequest) as forged:
+        decode(encode(token, b"guessed"), KEY, IDENTITY.log_id)
+    assert forged.value.reason == "POSITION_TOKEN_INVALID"
+    theirs = encode(PositionToken(OTHER.log_id, 7, {"media": 3}), OTHER.key("position"))
+    with pytest.raises(FailedPrecondition) as other:
+        decode(theirs, KEY, IDENTITY.log_id)
+    assert other.value.reason == "POSITION_OF_ANOTHER_LOG"
