@@ -18,12 +18,12 @@ from millrace.auth import names, sealing
 from millrace.errors import AlreadyExists, OutcomeUnknown, StoreUnavailable
 from millrace.log.partitioner import key_of
 from millrace.views import users
+from millrace.views.registration import Claim, name_claimed, user_registered
 from millrace.views.users import NameRow
 from services.call import Call
 from services.parts import Parts
 from services.vault import Vault
-from social.log.v1.names_pb2 import NameClaimed, NamesEvent
-from social.log.v1.users_pb2 import RegistrationText, UserRegistered, UsersEvent
+from social.log.v1.users_pb2 import RegistrationText
 from social.v1 import users_pb2 as pb
 
 
@@ -88,15 +88,16 @@ class Registration:
         user_id = call.user_id
         password_hash = await self._parts.passwords.hash(wanted.password)
         await self._vault.write_identity(call, user_id, data_key, password_hash)
-        claimed = NameClaimed(
-            name_key=wanted.name_key,
+        claim = Claim(
             user_id=user_id,
-            at_ms=self._parts.clock.now_ms(),
+            name_key=wanted.name_key,
+            text=wanted.text,
+            data_key=data_key,
             request_id=wanted.request_id,
             body_mac=wanted.body_mac,
-            sealed=sealing.seal_text(data_key, user_id, wanted.text),
+            at_ms=self._parts.clock.now_ms(),
         )
-        appended = await call.append("names", wanted.name_key, NamesEvent(claimed=claimed))
+        appended = await call.append("names", wanted.name_key, name_claimed(claim))
         await call.applied(users.VIEW, appended)
 
     async def _complete(
@@ -108,14 +109,14 @@ class Registration:
         data_key = data_key or await self._parts.data_keys.of(user_id)
         if data_key is None:
             raise StoreUnavailable(f"user {user_id} holds a name and has no data key")
-        registered = UserRegistered(
-            user_id=user_id,
-            at_ms=holder.claimed_ms,
-            name_key=wanted.name_key,
-            claim_number=holder.claim_number,
-            sealed=sealing.seal_text(data_key, user_id, wanted.text),
+        event = user_registered(
+            user_id,
+            wanted.name_key,
+            holder.claim_number,
+            wanted.text,
+            data_key,
+            holder.claimed_ms,
         )
-        event = UsersEvent(registered=registered)
         await call.applied(users.VIEW, await call.append("users", key_of(user_id), event))
 
 

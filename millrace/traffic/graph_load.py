@@ -6,7 +6,7 @@ catch up by themselves; a run that was broken off leaves users that nobody uses.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from millrace.auth import names, sealing
 from millrace.auth.keys import Keys
@@ -21,7 +21,7 @@ from millrace.log.user_ids import UserIds
 from millrace.observe import metrics
 from millrace.settings import Settings
 from millrace.traffic import people
-from millrace.views.registration import NewUser, claim_of, registration_of, secrets_of
+from millrace.views.registration import Claim, identity, name_claimed, user_registered
 from social.log.v1.follows_pb2 import FollowsEvent, UserFollowed
 from social.log.v1.names_pb2 import NameClaimed
 from social.log.v1.users_pb2 import RegistrationText
@@ -44,51 +44,71 @@ async def load_graph(
 
     Into a log that has the graph already it brings people without names: ask the view before.
     """
-    users = await _new_users(log, keys, clock, settings, len(following))
-    told(f"secrets and names of {len(users):,} people")
-    secret = (record for user in users for record in secrets_of(user, keys.master, log.partitions))
+    wanted, password_hash = await _claims(log, keys, clock, settings, len(following))
+    told(f"secrets and names of {len(wanted):,} people")
+    secret = (
+        record
+        for claim in wanted
+        for record in identity(keys.master, log.partitions, claim, password_hash)
+    )
     await log.append_many("vault", secret)
     start = await log.ends(NAMES)
-    ends = await log.append_many(NAMES, (claim_of(user) for user in users))
-    claims = await _claim_numbers(log, start, ends)
-    await log.append_many("users", (registration_of(user, claims[user.name_key]) for user in users))
+    ends = await log.append_many(NAMES, map(_claimed, wanted))
+    numbers = await _claim_numbers(log, start, ends)
+    await log.append_many("users", (_registered(claim, numbers) for claim in wanted))
     told(f"{sum(map(len, following)):,} follows")
-    ids = [user.user_id for user in users]
+    ids = [claim.user_id for claim in wanted]
     await log.append_many("follows", _follows(ids, following, clock.now_ms()))
     return ids
 
 
-async def _new_users(
+async def _claims(
     log: Log, keys: Keys, clock: Clock, settings: Settings, count: int
-) -> list[NewUser]:
+) -> tuple[list[Claim], str]:
+    """By person; and the password hash that all of them share."""
     passwords = Passwords(settings, metrics.PASSWORD_SECONDS)
     control = Control(log)
     try:
         await control.catch_up()
         user_ids = UserIds(log, control)
-        password_hash = await passwords.hash(people.PASSWORD)
-        return [
-            _new_user(person, await user_ids.next_id(), keys, password_hash, clock.now_ms())
+        claims = [
+            _claim(person, await user_ids.next_id(), keys, clock.now_ms())
             for person in range(count)
         ]
+        return claims, await passwords.hash(people.PASSWORD)
     finally:
         passwords.close()
         await control.close()
 
 
-def _new_user(person: int, user_id: int, keys: Keys, password_hash: str, at_ms: int) -> NewUser:
-    text = RegistrationText(handle=people.handle(person), display_name=people.display_name(person))
-    return NewUser(
+def _claim(person: int, user_id: int, keys: Keys, at_ms: int) -> Claim:
+    handle = people.handle(person)
+    return Claim(
         user_id=user_id,
-        name_key=names.name_key(keys, text.handle),
-        text=text,
+        name_key=names.name_key(keys, handle),
+        text=RegistrationText(handle=handle, display_name=people.display_name(person)),
         data_key=sealing.new_data_key(),
-        password_hash=password_hash,
         request_id=secrets.token_bytes(16),
         # Of no request: a client that guesses the request_id does not take the account over.
         body_mac=secrets.token_bytes(32),
         at_ms=at_ms,
     )
+
+
+def _claimed(claim: Claim) -> NewRecord:
+    return NewRecord(claim.name_key, name_claimed(claim).SerializeToString())
+
+
+def _registered(claim: Claim, numbers: Mapping[bytes, int]) -> NewRecord:
+    event = user_registered(
+        claim.user_id,
+        claim.name_key,
+        numbers[claim.name_key],
+        claim.text,
+        claim.data_key,
+        claim.at_ms,
+    )
+    return NewRecord(key_of(claim.user_id), event.SerializeToString())
 
 
 async def _claim_numbers(log: Log, start: Sequence[int], ends: dict[int, int]) -> dict[bytes, int]:

@@ -1,4 +1,4 @@
-"""The events that make a user, as services and the graph loader write them.
+"""The events that make a user: services and the graph loader write the same ones.
 
 In this order: the secrets (vault), the claim of the name (names), and, when the view has decided
 that the claim holds, the registration that cites the claim's number (users).
@@ -7,7 +7,7 @@ that the claim holds, the registration that cites the claim's number (users).
 from dataclasses import dataclass
 
 from millrace.auth import sealing
-from millrace.log.partitioner import key_of, partition_of_owner
+from millrace.log.partitioner import partition_of_owner
 from millrace.log.port import NewRecord
 from millrace.views.vault import vault_key
 from social.log.v1.names_pb2 import NameClaimed, NamesEvent
@@ -23,55 +23,77 @@ from social.log.v1.vault_pb2 import (
 
 
 @dataclass(frozen=True, slots=True)
-class NewUser:
-    """What a registration is made of. `request_id`: 16 bytes; `body_mac`: 32 bytes."""
+class Claim:
+    """Who wants which name. `request_id`: 16 bytes; `body_mac`: 32 bytes, tells a retry from
+    another request.
+    """
 
     user_id: int
     name_key: bytes
     text: RegistrationText
     data_key: bytes
-    password_hash: str
     request_id: bytes
     body_mac: bytes
     at_ms: int
 
 
-def secrets_of(user: NewUser, master: bytes, partitions: int) -> tuple[NewRecord, NewRecord]:
-    """For topic vault: data key and password hash."""
-    partition = partition_of_owner(user.user_id, partitions)
+def sealed_secret(
+    master: bytes,
+    partitions: int,
+    user_id: int,
+    kind: VaultKind.ValueType,
+    secret: VaultSecret,
+    family: bytes = b"",
+) -> NewRecord:
+    """For topic vault: a full state, placed by its user."""
+    key = vault_key(user_id, kind, family)
+    box = sealing.seal_secret(master, key, secret)
+    record = VaultRecord(key=VaultKey(user_id=user_id, kind=kind, family=family), box=box)
+    partition = partition_of_owner(user_id, partitions)
+    return NewRecord(key, record.SerializeToString(), partition)
 
-    def sealed(kind: VaultKind.ValueType, secret: VaultSecret) -> NewRecord:
-        key = vault_key(user.user_id, kind)
-        box = sealing.seal_secret(master, key, secret)
-        record = VaultRecord(key=VaultKey(user_id=user.user_id, kind=kind), box=box)
-        return NewRecord(key, record.SerializeToString(), partition)
 
+def identity(
+    master: bytes, partitions: int, claim: Claim, password_hash: str
+) -> tuple[NewRecord, NewRecord]:
+    """For topic vault: what must be in the log before the first event that needs it."""
+    data_key, password = (
+        VaultSecret(data_key=claim.data_key),
+        VaultSecret(password_hash=password_hash),
+    )
     return (
-        sealed(VAULT_KIND_DATA_KEY, VaultSecret(data_key=user.data_key)),
-        sealed(VAULT_KIND_PASSWORD, VaultSecret(password_hash=user.password_hash)),
+        sealed_secret(master, partitions, claim.user_id, VAULT_KIND_DATA_KEY, data_key),
+        sealed_secret(master, partitions, claim.user_id, VAULT_KIND_PASSWORD, password),
     )
 
 
-def claim_of(user: NewUser) -> NewRecord:
-    """For topic names."""
-    claimed = NameClaimed(
-        name_key=user.name_key,
-        user_id=user.user_id,
-        at_ms=user.at_ms,
-        request_id=user.request_id,
-        body_mac=user.body_mac,
-        sealed=sealing.seal_text(user.data_key, user.user_id, user.text),
+def name_claimed(claim: Claim) -> NamesEvent:
+    """For topic names, key: the name key."""
+    event = NameClaimed(
+        name_key=claim.name_key,
+        user_id=claim.user_id,
+        at_ms=claim.at_ms,
+        request_id=claim.request_id,
+        body_mac=claim.body_mac,
+        sealed=sealing.seal_text(claim.data_key, claim.user_id, claim.text),
     )
-    return NewRecord(user.name_key, NamesEvent(claimed=claimed).SerializeToString())
+    return NamesEvent(claimed=event)
 
 
-def registration_of(user: NewUser, claim_number: int) -> NewRecord:
-    """For topic users."""
-    registered = UserRegistered(
-        user_id=user.user_id,
-        at_ms=user.at_ms,
-        name_key=user.name_key,
+def user_registered(
+    user_id: int,
+    name_key: bytes,
+    claim_number: int,
+    text: RegistrationText,
+    data_key: bytes,
+    at_ms: int,
+) -> UsersEvent:
+    """For topic users, key: the user. `at_ms`: that of the claim, so that a repetition is equal."""
+    event = UserRegistered(
+        user_id=user_id,
+        at_ms=at_ms,
+        name_key=name_key,
         claim_number=claim_number,
-        sealed=sealing.seal_text(user.data_key, user.user_id, user.text),
+        sealed=sealing.seal_text(data_key, user_id, text),
     )
-    return NewRecord(key_of(user.user_id), UsersEvent(registered=registered).SerializeToString())
+    return UsersEvent(registered=event)
