@@ -52,6 +52,8 @@ def install_missing() -> None:
             f"and then this again"
         )
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]
+    # Another apt may be at work, as on an Ubuntu that updates itself.
+    apt += ["-o", "DPkg::Lock::Timeout=120"]
     install = [*apt, "install", "--no-install-recommends"]
     with step("package lists"):
         run([*apt, "update"])
