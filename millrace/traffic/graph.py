@@ -1,0 +1,69 @@
+"""Follow graphs from files: one `follower followee` a line, people numbered from 0, maybe gzip."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.errors import InvalidRequest
+
+_GZIP = b"\x1f\x8b"
+_PEOPLE_MAX = 10_000_000
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Edge i: person `follower[i]` follows `followee[i]`. Sorted by follower, then followee."""
+
+    follower: Ids
+    followee: Ids
+
+    @property
+    def people(self) -> int:
+        """Highest number of a person, plus one."""
+        return int(max(self.follower.max(), self.followee.max())) + 1 if self.follower.size else 0
+
+    @property
+    def followers_count(self) -> Ids:
+        """By person: how many follow him."""
+        return np.bincount(self.followee, minlength=self.people)
+
+    @property
+    def following_count(self) -> Ids:
+        """By person: how many he follows."""
+        return np.bincount(self.follower, minlength=self.people)
+
+    def following(self) -> list[list[int]]:
+        """By person: whom he follows, upwards."""
+        ends = np.cumsum(self.following_count)[:-1]
+        return [part.tolist() for part in np.split(self.followee, ends)]
+
+
+def read_edges(file: Path) -> Graph:
+    """Duplicates and people who follow themselves are left out.
+
+    Raises InvalidRequest for a file that is not such a list.
+    """
+    data = file.read_bytes()
+    try:
+        text = gzip.decompress(data) if data.startswith(_GZIP) else data
+        if text.strip(b"0123456789 \t\r\n"):
+            raise ValueError("something that is no number")
+        numbers = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError, EOFError, OSError) as error:
+        raise InvalidRequest(f"{file.name} is no list of edges") from error
+    if numbers.size % 2 or (numbers.size and numbers.max() >= _PEOPLE_MAX):
+        raise InvalidRequest(f"{file.name} is no list of edges between people numbered from 0")
+    follower, followee = numbers[0::2], numbers[1::2]
+    others = follower != followee
+    edges = np.unique(follower[others] * _PEOPLE_MAX + followee[others])
+    return Graph(edges // _PEOPLE_MAX, edges % _PEOPLE_MAX)
+
+
+def read_graph(file: Path) -> list[list[int]]:
+    """By person: whom he follows, upwards. Raises as `read_edges`."""
+    return read_edges(file).following()
