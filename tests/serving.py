@@ -64,14 +64,14 @@ class Person:
 
 @dataclass
 class World:
-    """`hold(view)` stops a projection and `release(view)` lets it go on."""
+    """`hold(view)` stops a projection between two batches and `release(view)` lets it go on."""
 
     parts: Parts
     log: MemoryLog
     store: MemoryStore
     channel: grpc.aio.Channel
     users: Any
-    _gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    _gates: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def register(self, handle: str, request_id: str | None = None) -> Person:
         request = users_pb2.RegisterRequest(
@@ -90,11 +90,11 @@ class World:
             await position_of(call),
         )
 
-    def hold(self, view: View) -> None:
-        self._gates[view.name].clear()
+    async def hold(self, view: View) -> None:
+        await self._gates[view.name].acquire()
 
     def release(self, view: View) -> None:
-        self._gates[view.name].set()
+        self._gates[view.name].release()
 
     async def process_all(self) -> None:
         """Until every view covers the end of its topics."""
@@ -156,8 +156,7 @@ async def _projecting(world: World, view: View) -> "asyncio.Task[None]":
     parts, log = world.parts, world.log
     partitions = {topic: log.partitions_of(topic) for topic in view.topics}
     await world.store.open_view(view.schema, partitions, parts.control.identity.log_id)
-    gate = world._gates[view.name] = asyncio.Event()
-    gate.set()
+    gate = world._gates[view.name] = asyncio.Lock()
     keys = DataKeys(
         world.store,
         log,
@@ -181,8 +180,8 @@ async def _projecting(world: World, view: View) -> "asyncio.Task[None]":
 
     async def run() -> None:
         while True:
-            await gate.wait()
-            await projection.step(reader, events_max=100, wait_s=0.02)
+            async with gate:
+                await projection.step(reader, events_max=100, wait_s=0.02)
 
     return asyncio.create_task(run())
 
