@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-from millrace.traffic.graph import read_graph
-from millrace.traffic.pictures import posts
 
 from cli.contact_sheet import Card, draw_feed
 from cli.demo_report import DemoReport
@@ -24,8 +22,10 @@ from millrace.client import Client
 from millrace.clock import SystemClock
 from millrace.traffic.actors import Actor, Cast
 from millrace.traffic.checks import Check, Checks, feed_of, stored_edges
+from millrace.traffic.graph import read_graph
 from millrace.traffic.graph_load import load_graph
 from millrace.traffic.history import History, read_history
+from millrace.traffic.pictures import posts
 from millrace.traffic.plan import Plan, make_plan
 from millrace.traffic.record import Record
 from millrace.traffic.report import report_of

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from millrace.traffic.graph import read_graph
 
 from cli.settings_of import DataDir, settings_of
 from cli.stores import open_stores
 from millrace.auth.keys import load_keys
 from millrace.clock import SystemClock
 from millrace.settings import Settings
+from millrace.traffic.graph import read_graph
 from millrace.traffic.graph_load import load_graph as load
 from millrace.views import lag
 

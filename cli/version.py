@@ -1,7 +1,10 @@
 """`millrace version`."""
 
+import tomllib
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+
+from cli.processes import ROOT
 
 
 def version() -> None:
@@ -9,4 +12,5 @@ def version() -> None:
     try:
         print(installed_version("millrace"))
     except PackageNotFoundError:
-        print("not installed")
+        # A clone that is on the path without being installed.
+        print(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])

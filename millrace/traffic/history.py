@@ -11,7 +11,7 @@ from millrace.auth import sealing
 from millrace.errors import PoisonEvent, StoreUnavailable
 from millrace.log.codec import Event, decode, sealed_of
 from millrace.log.port import Log
-from millrace.log.topics import DEAD_SUFFIX, EVENT_TOPICS
+from millrace.log.topics import DEAD_SUFFIX, TOPICS
 from millrace.oracle import Oracle
 from millrace.traffic.record import Edge
 from social.log.v1 import follows_pb2, likes_pb2, vault_pb2
@@ -68,9 +68,9 @@ async def read_history(log: Log, master: bytes) -> History:
     history = History()
     for topic in _TOPICS:
         await _read_topic(log, topic, master, history)
-    for topic in EVENT_TOPICS:
-        dead = topic + DEAD_SUFFIX
-        history.dead_letters[dead] = sum(await log.ends(dead))
+    for topic in TOPICS:
+        if topic.endswith(DEAD_SUFFIX):
+            history.dead_letters[topic] = sum(await log.ends(topic))
     return history
 
 
