@@ -7,9 +7,9 @@ addresses of servers that chose their ports; the environment wins over it.
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -109,12 +109,23 @@ class Settings(BaseSettings):
     image_pixels_max: int = 50_000_000
     image_side_max: int = 12_000
     video_bytes_max: int = 100 * 1024 * 1024
+    video_side_max: int = 4_096
     video_duration_max_s: int = 60
     upload_deadline_s: int = 120
     uploads_parallel_max: int = 4
+    uploads_waiting_max: int = 64
+    clean_timeout_s: float = 30.0
+    clean_memory_bytes_max: int = 2 * 1024 * 1024 * 1024
+    clean_jobs_a_worker: int = 500
+    spool_bytes_max: int = 2 * 1024 * 1024 * 1024
     download_chunk_bytes: int = 256 * 1024
+    objects_timeout_s: float = 30.0
     orphan_age_s: int = 24 * 3600
+    orphan_margin_s: int = 600
+    orphan_ratio_max: float = 0.5
+    orphan_ratio_objects: int = 100
     sweep_interval_s: int = 3600
+    sweep_wait_s: float = 60.0
 
     # Processes
     grpc_address: str = "127.0.0.1:50051"
@@ -134,6 +145,12 @@ class Settings(BaseSettings):
     worker: int = 0
     log_level: str = "info"
     user_id_block: int = 1_000
+
+    @model_validator(mode="after")
+    def _orphans_outlive_uploads(self) -> Self:
+        if self.orphan_age_s <= self.upload_deadline_s + self.orphan_margin_s:
+            raise ValueError("orphan_age_s must be above upload_deadline_s + orphan_margin_s")
+        return self
 
     @classmethod
     def settings_customise_sources(

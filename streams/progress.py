@@ -69,7 +69,7 @@ async def published(log: Log) -> dict[str, ViewProgress]:
                 try:
                     progress = ViewProgress.FromString(record.value or b"")
                 except DecodeError:
-                    logger.error("undecodable progress", number=record.number)
+                    logger.warning("undecodable progress", number=record.number)
                     continue
                 newest[progress.view] = progress
             if not records or records[-1].number >= end:
