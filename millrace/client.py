@@ -117,7 +117,7 @@ class Client:
             await _take_position(session, call)
             return response
 
-        return await self._tried_again(once, write=_is_write(request))
+        return await self.tried_again(once, write=_is_write(request))
 
     async def upload(
         self, session: Session, data: bytes, caption: str = "", *, request_id: str = ""
@@ -136,7 +136,7 @@ class Client:
             await _take_position(session, call)
             return response.media
 
-        return await self._tried_again(once, write=True)
+        return await self.tried_again(once, write=True)
 
     async def download(
         self, session: Session, media_id: int
@@ -159,7 +159,7 @@ class Client:
                     chunks.append(message.chunk)
             return header, b"".join(chunks)
 
-        return await self._tried_again(once, write=False)
+        return await self.tried_again(once, write=False)
 
     async def _refresh(self, session: Session | None) -> None:
         """Exchange tokens that expire soon; concurrent exchanges of one token give equal pairs."""
@@ -172,9 +172,10 @@ class Client:
         async def once(stubs: Stubs, timeout_s: float) -> users_pb2.RefreshTokenResponse:
             return await stubs.users.RefreshToken(request, timeout=timeout_s)
 
-        _take_tokens(session, await self._tried_again(once, write=False))
+        _take_tokens(session, await self.tried_again(once, write=False))
 
-    async def _tried_again(self, once: Callable[[Stubs, float], Awaitable[R]], *, write: bool) -> R:
+    async def tried_again(self, once: Callable[[Stubs, float], Awaitable[R]], *, write: bool) -> R:
+        """For RPCs that have no method here: `once` makes one attempt with these seconds."""
         ends_s = time.monotonic() + self._deadline_s
         backoff_s = _BACKOFF_FIRST_S
         while True:

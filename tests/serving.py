@@ -71,6 +71,7 @@ class World:
     store: MemoryStore
     channel: grpc.aio.Channel
     users: Any
+    address: str
     _gates: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def register(self, handle: str, request_id: str | None = None) -> Person:
@@ -133,8 +134,9 @@ async def serving(
         described |= {service.descriptor.full_name: service for service in services}
         server = Server(parts, list(described.values()))
         await server.start()
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
-        world = World(parts, log, store, channel, users_pb2_grpc.UsersServiceStub(channel))
+        address = f"127.0.0.1:{server.port}"
+        channel = grpc.aio.insecure_channel(address)
+        world = World(parts, log, store, channel, users_pb2_grpc.UsersServiceStub(channel), address)
         projecting = [await _projecting(world, view) for view in views]
         try:
             yield world
