@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     followees_max: int = 7_500
     token_wait_ms: int = 250
     apply_wait_s: float = 5.0
+    privacy_wait_s: float = 2.0
     position_poll_ms: int = 5
     position_seen_ms: int = 1_000
 
