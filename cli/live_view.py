@@ -74,12 +74,18 @@ class LiveView:
         while self._installation is not None:
             try:
                 async with open_stores(self._installation.settings) as stores:
-                    while True:
-                        self._lag = await lag.measure(stores)
-                        await asyncio.sleep(_DRAW_S)
+                    await self._measure_again(lag.LagMeter(stores))
             except MillraceError as error:
                 self._lag = f"unknown: {error}"
                 await asyncio.sleep(_DRAW_S)
+
+    async def _measure_again(self, meter: lag.LagMeter) -> None:
+        try:
+            while True:
+                self._lag = await meter.measure()
+                await asyncio.sleep(_DRAW_S)
+        finally:
+            await meter.close()
 
     def _print_changes(self, stack: LocalStack) -> None:
         for name, child in stack.status().children.items():
