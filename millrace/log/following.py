@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition as BrokerPartition
 
 from millrace.errors import Bug, PositionBehind, StoreUnavailable
 from millrace.ids import GENERATION_SHIFT, number_of, offset_after
-from millrace.log.kafka_errors import unavailable
+from millrace.log.kafka_errors import membership_failed, unavailable
 from millrace.log.port import NO_HEADERS, Record, TopicPartition
 from millrace.log.topics import TOPICS
 from millrace.settings import Settings
@@ -105,12 +105,18 @@ class Following:
                 lag[self.named(partition)] = max(end - offset, 0)
         return lag
 
+    @property
+    def member_id(self) -> str:
+        """Given by the group; a new one when it had forgotten this member."""
+        member_id: str = self._running()._coordinator.member_id
+        return member_id
+
     def check(self) -> None:
-        """Raises StoreUnavailable when the group cannot go on."""
+        """Raises StoreUnavailable, or FailedPrecondition, when the group cannot go on."""
         try:
             self._running()._coordinator.check_errors()
         except KafkaError as error:
-            raise unavailable(error) from error
+            raise membership_failed(error) from error
 
     async def fetch(self, records_max: int, wait_s: float) -> list[Record]:
         """As `LogReader.batch`."""
@@ -124,7 +130,7 @@ class Following:
             return []
         except KafkaError as error:
             self._go_back()
-            raise unavailable(error) from error
+            raise membership_failed(error) from error
         records: list[Record] = []
         for partition, found in fetched.items():
             if partition in self._stale or partition not in self._next:

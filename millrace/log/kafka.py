@@ -103,7 +103,7 @@ class KafkaLog:
     def group_reader(
         self, group: str, topics: Sequence[str], stored: StoredPositions
     ) -> KafkaGroupReader:
-        """A member named by `settings.worker`: two processes of one name fight for its place."""
+        """A member named by `settings.worker`; of two with one name the older must end."""
         return KafkaGroupReader(self._settings, group, topics, stored)
 
     async def close(self) -> None:

@@ -69,6 +69,7 @@ class GroupReader(LogReader, Protocol):
 
     When partitions change hands, all of this member's are taken and then handed out anew, and
     the positions of those that it has are read again, even of those that it kept.
+    `batch` raises FailedPrecondition when a newer process has this member's name.
     """
 
     @property

@@ -8,16 +8,21 @@ Not: what is done with the records; `millrace/log/following.py` has the consumer
 """
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition as BrokerPartition
 
-from millrace.errors import Bug
+from millrace.errors import Bug, FailedPrecondition
 from millrace.log.following import Following
 from millrace.log.port import Record, StoredPositions, TopicPartition
 from millrace.settings import Settings
+
+# So often in ten sessions, and it is no accident that the group has forgotten a member.
+_EXPELLED_MAX = 3
 
 
 class KafkaReader:
@@ -75,6 +80,9 @@ class KafkaGroupReader(ConsumerRebalanceListener):
         self._assigned: list[TopicPartition] = []
         self._unplaced: set[TopicPartition] = set()
         self._changed = asyncio.Event()
+        self._member_id = ""
+        self._expelled_s: deque[float] = deque(maxlen=_EXPELLED_MAX)
+        self._expelled_window_s = 10 * settings.group_session_ms / 1000
 
     @property
     def assigned(self) -> Sequence[TopicPartition]:
@@ -85,6 +93,7 @@ class KafkaGroupReader(ConsumerRebalanceListener):
             await self._following.start()
             self._following.subscribe(self._topics, self)
             self._started = True
+        self._check_name()
         if not self._assigned:
             await self._wait_for_change(wait_s)
         if self._unplaced:
@@ -122,6 +131,20 @@ class KafkaGroupReader(ConsumerRebalanceListener):
         self._assigned = sorted(self._following.named(partition) for partition in assigned)
         self._unplaced = set(self._assigned)
         self._changed.set()
+        if self._member_id and self._member_id != self._following.member_id:
+            self._expelled_s.append(time.monotonic())
+        self._member_id = self._following.member_id
+
+    def _check_name(self) -> None:
+        """Of two members with one name each expels the other, and aiokafka joins again and again.
+
+        A member that was away for longer than its session is expelled as well, but seldom.
+        """
+        times_s = self._expelled_s
+        if len(times_s) == _EXPELLED_MAX and times_s[-1] - times_s[0] < self._expelled_window_s:
+            raise FailedPrecondition(
+                "another process is the worker of this name", reason="WORKER_NAME_TAKEN"
+            )
 
     async def _wait_for_change(self, wait_s: float) -> None:
         self._changed.clear()

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from deploy.local.status import StackStatus
+from millrace.errors import FailedPrecondition
 from millrace.log.create import create_log
 from millrace.log.kafka import KafkaLog
+from millrace.log.port import GroupReader, TopicPartition
 from millrace.settings import Settings
 from tests.contract import group_member
 from tests.contract.group_member import TOPIC, applied, shares
@@ -109,6 +111,33 @@ async def test_the_other_takes_over_from_a_killed_member(log: KafkaLog, members:
     taken_s = await until(lambda: members.share(0) == ALL)
     await until(lambda: covered(members.folder, ends))
     assert taken_s < 5 * log._settings.group_session_ms / 1000
+
+
+async def test_of_two_members_with_one_name_one_must_end(log: KafkaLog) -> None:
+    async def stored(of: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return dict.fromkeys(of, 0)
+
+    async def forever(reader: GroupReader) -> None:
+        while True:
+            await reader.batch(10, 0.1)
+
+    async def has_all(reader: GroupReader) -> None:
+        await until(lambda: len(reader.assigned) == PARTITIONS)
+
+    running: dict[asyncio.Task[None], GroupReader] = {}
+    for _ in range(2):
+        reader = log.group_reader("projector", [TOPIC], stored)
+        running[asyncio.create_task(forever(reader))] = reader
+        await has_all(reader)
+    ended, left = await asyncio.wait(running, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(FailedPrecondition) as taken:
+        ended.pop().result()
+    assert taken.value.reason == "WORKER_NAME_TAKEN"
+    winner = left.pop()
+    await has_all(running[winner])
+    winner.cancel()
+    for member in running.values():
+        await member.close()
 
 
 async def test_a_killed_member_that_comes_back_has_its_partitions_at_once(
