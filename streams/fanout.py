@@ -1,0 +1,111 @@
+"""The fan-out: plans posts and delivers their rows into feeds. `python -m streams.fanout`
+
+The planner (a reader of our own, whose marks say where it was) runs beside the Faust app that
+delivers, in one process and one loop. Several such processes share the partitions by groups.
+"""
+
+import asyncio
+
+from millrace.errors import StoreUnavailable
+from millrace.log.dead import DeadLetters
+from millrace.log.marks import Marks
+from millrace.observe import logs
+from millrace.stores.cassandra import CassandraFeedStore, open_feed_store
+from millrace.views import follows, media
+from streams.delivery import Delivery
+from streams.delivery_app import DeliveryApp, leave
+from streams.planner import SOURCE, Planner
+from streams.process import StreamParts, run
+from streams.stepping_back import NodeWatch
+
+RETRY_S = 0.5
+
+logger = logs.logger("streams.fanout")
+
+
+async def plan(parts: StreamParts) -> None:
+    """Plan posts until cancelled."""
+    marks = Marks(parts.log)
+    planner = Planner(parts.log, parts.views, parts.clock, parts.settings, marks)
+    reader = parts.log.group_reader("planner", (SOURCE,), planner.start_positions)
+    try:
+        while True:
+            try:
+                await planner.step(reader, parts.settings.project_wait_s)
+            except StoreUnavailable as error:
+                logger.warning("planner waits", why=error.message)
+                await parts.clock.sleep(RETRY_S)
+    finally:
+        await reader.close()
+        await marks.close()
+
+
+async def deliver(parts: StreamParts, feeds: CassandraFeedStore) -> None:
+    """Deliver chunks until cancelled; then stop in order and save the positions."""
+    settings = parts.settings
+    dead = DeadLetters(
+        parts.log,
+        "feed",
+        parts.clock,
+        ratio_max=settings.project_dead_ratio_max,
+        window_events=settings.project_dead_ratio_events,
+    )
+    delivery = Delivery(feeds, dead, parts.clock, NodeWatch(settings.node_silent_s))
+    running = DeliveryApp(delivery, settings)
+    await running.app.start()
+    try:
+        while True:
+            await parts.clock.sleep(settings.gossip_check_interval_s)
+            running.look_after()
+            parts.ready = running.placed
+            await _keep(delivery)
+    finally:
+        await running.app.stop()
+        await _keep(delivery)
+
+
+async def _keep(delivery: Delivery) -> None:
+    try:
+        if not await delivery.keep():
+            # Nothing is saved from here on: the next start reads where to step back to.
+            leave("a node of the feed store came back")
+    except StoreUnavailable as error:
+        logger.warning("positions wait", why=error.message)
+
+
+async def main(parts: StreamParts) -> None:
+    feeds = await _open(parts)
+    try:
+        await _views_are_open(parts)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(plan(parts), name="plan")
+            tasks.create_task(deliver(parts, feeds), name="deliver")
+    finally:
+        await feeds.close()
+
+
+async def _open(parts: StreamParts) -> CassandraFeedStore:
+    while True:
+        try:
+            return await open_feed_store(parts.settings)
+        except StoreUnavailable as error:
+            logger.warning("waiting", why=error.message)
+            await parts.clock.sleep(RETRY_S)
+
+
+async def _views_are_open(parts: StreamParts) -> None:
+    """The projector opens them; before that their positions mean nothing."""
+    for view in (media.VIEW, follows.VIEW):
+        while not await _is_open(parts, view.name):
+            await parts.clock.sleep(RETRY_S)
+
+
+async def _is_open(parts: StreamParts, view: str) -> bool:
+    try:
+        return bool(await parts.views.positions(view))
+    except StoreUnavailable:
+        return False
+
+
+if __name__ == "__main__":
+    run("fanout", main)
