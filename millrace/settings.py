@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     delivery_batch_rows: int = 150
     delivery_batches_parallel: int = 32
     delivery_records_max: int = 50
+    delivery_wait_s: float = 0.02
+    delivery_stall_s: float = 60.0
     cassandra_timeout_s: float = 5.0
     cassandra_reads_parallel: int = 64
     gossip_check_interval_s: float = 1.0
@@ -118,6 +120,7 @@ class Settings(BaseSettings):
     clean_timeout_s: float = 30.0
     clean_memory_bytes_max: int = 2 * 1024 * 1024 * 1024
     clean_jobs_a_worker: int = 500
+    spool_dir: str = ""
     spool_bytes_max: int = 2 * 1024 * 1024 * 1024
     download_chunk_bytes: int = 256 * 1024
     objects_timeout_s: float = 30.0
