@@ -74,8 +74,8 @@ class RowPut(NamedTuple):
 class RowEnd(NamedTuple):
     """The row ends. Final, except where the table is reusable.
 
-    A final end wins over an update of any number, since nothing can follow it; so `guard` may
-    only name columns that never change. `then` happens only if a row stood and `guard` holds.
+    A final end that is tried again as a dead letter wins over updates of any number, since
+    nothing else can follow it. `then` happens only if a row stood and `guard` holds.
     """
 
     table: str

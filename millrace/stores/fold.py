@@ -72,11 +72,15 @@ class Wanted:
 
 @dataclass(slots=True)
 class Folded:
-    """What a store has to write: whole rows, new claims, final edges."""
+    """What a store has to write: whole rows, new claims, final edges.
+
+    Edges come in rounds, to be applied one after another; there is more than one only where a
+    dead letter is tried again.
+    """
 
     rows: dict[str, dict[Key, Row]] = field(default_factory=dict)
     claims: dict[str, dict[ClaimKey, ClaimRow]] = field(default_factory=dict)
-    edges: dict[str, dict[tuple[int, int], EdgeFinal]] = field(default_factory=dict)
+    edges: dict[str, list[dict[tuple[int, int], EdgeFinal]]] = field(default_factory=dict)
 
 
 def wanted(changes: Iterable[Change]) -> Wanted:
@@ -196,8 +200,10 @@ class _Fold:
             return
         if standing is None or standing.ended or not _holds(change.guard, standing):
             return
-        # Where something may follow an end, an old end must not undo it when events come again.
-        if table.reusable and standing.number >= change.order:
+        # Events that come again: an end that once changed nothing must not end what came later.
+        # A dead letter is different: nothing but an end could follow it.
+        first_try = change.order == change.number
+        if standing.number >= change.order and (first_try or table.reusable):
             return
         number = max(standing.number, change.order)
         self._write(change.table, change.key, Row(dict(standing.values), number, ended=True))
@@ -208,11 +214,15 @@ class _Fold:
         table, source, target, live, number, order, at_ms = change
         if table not in self._edge_tables:
             raise Bug(f"no edge table {table} in this view")
-        edges = self._out.edges.setdefault(table, {})
-        last = edges.get((source, target))
+        rounds = self._out.edges.setdefault(table, [{}])
+        last = rounds[-1].get((source, target))
+        # Whether a retried event counts depends on what is stored, so it is folded with nothing.
+        if last is not None and (order != number or last.order != last.number):
+            rounds.append({})
+            last = None
         if last is None:
             begun = number if live else 0
-            edges[source, target] = EdgeFinal(live, number, order, begun, at_ms, not live)
+            rounds[-1][source, target] = EdgeFinal(live, number, order, begun, at_ms, not live)
             return
         if last.order >= order:
             return

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 
 from millrace.errors import Bug, FailedPrecondition, PositionMoved
@@ -85,8 +85,8 @@ class MemoryStore:
             self._rows[name].update(rows)
         for name, claims in folded.claims.items():
             self._claims[name].update(claims)
-        for name, edges in folded.edges.items():
-            for pair, final in edges.items():
+        for name, rounds in folded.edges.items():
+            for pair, final in chain.from_iterable(edges.items() for edges in rounds):
                 self._edges[name].apply(pair, final)
         for move in batch.moves:
             key = (move.topic, move.partition)

@@ -99,13 +99,17 @@ async def _apply_missing(connection: Connection, wanted: Sequence[Migration]) ->
     for migration in wanted:
         if migration.number in applied:
             continue
+        name = f"{migration.number:04}_{migration.name}"
         async with connection.transaction():
-            await connection.execute(migration.sql)
+            try:
+                await connection.execute(migration.sql)
+            except (asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:
+                raise Bug(f"migration {name}: {error}") from error
             await connection.execute(
                 "INSERT INTO schema_migrations (number, name, sha256) VALUES ($1, $2, $3)",
                 *(migration.number, migration.name, migration.sha256),
             )
-        done.append(f"{migration.number:04}_{migration.name}")
+        done.append(name)
     return done
 
 

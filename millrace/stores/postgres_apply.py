@@ -43,7 +43,7 @@ async def apply_batch(connection: Connection, schema: ViewSchema, batch: Batch) 
     folded = fold(schema, batch.changes, rows, claims)
     await _write_rows(connection, schema, folded)
     for table in schema.edges:
-        if edges := folded.edges.get(table.name):
+        for edges in folded.edges.get(table.name, ()):
             await _write_edges(connection, table, edges)
 
 
