@@ -51,6 +51,7 @@ class Frame:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._settings = parts.settings
         self._sessions = Sessions(parts)
         self._position_key = parts.control.identity.key("position token")
         self._running = 0
@@ -59,7 +60,7 @@ class Frame:
     def add_to(self, server: grpc.aio.Server, service: Service) -> None:
         """Raises Bug or UnsupportedRule for a servicer or a proto that cannot be served."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        for rpc in rpcs_of(service, self._parts.settings.handler_deadline_s):
+        for rpc in rpcs_of(service, self._settings.handler_deadline_s):
             make: Any = _MADE[rpc.takes_stream, rpc.gives_stream]
             handlers[rpc.name] = make(
                 self._streamed(rpc) if rpc.gives_stream else self._answered(rpc),
@@ -125,7 +126,7 @@ class Frame:
         request: Any,
         work: Callable[[Call], _Answered],
     ) -> Message | None:
-        if self._running > self._parts.settings.grpc_calls_max:
+        if self._running > self._settings.grpc_calls_max:
             raise Exhausted("too many calls at once: try again", reason="OVERLOADED")
         until_s = _until_s(rpc, context)
         async with asyncio.timeout_at(until_s if until_s < math.inf else None):

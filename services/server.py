@@ -29,9 +29,9 @@ class Server:
     def __init__(self, parts: Parts, services: Sequence[Service]) -> None:
         self._settings = parts.settings
         self._server = grpc.aio.server(options=_options(parts.settings))
-        frame = Frame(parts)
+        self.frame = Frame(parts)
         for service in services:
-            frame.add_to(self._server, service)
+            self.frame.add_to(self._server, service)
         self._health = Health(self._server, list(services))
         self.port = self._listen(parts.settings.grpc_address)
         if parts.settings.health_port:

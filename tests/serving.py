@@ -33,10 +33,10 @@ from millrace.stores.feed_memory import MemoryFeedStore
 from millrace.stores.memory import MemoryStore
 from millrace.views import follows, likes, media, users, vault
 from millrace.views.data_keys import DataKeys, TextOpener
+from services.catalogue import services_of
 from services.parts import Parts, assemble
 from services.rpc import Service
 from services.server import Server
-from services.users import UsersService
 from social.v1 import users_pb2, users_pb2_grpc
 from streams.projection import Projection
 
@@ -69,6 +69,7 @@ class World:
     parts: Parts
     log: MemoryLog
     store: MemoryStore
+    server: Server
     channel: grpc.aio.Channel
     users: Any
     address: str
@@ -113,7 +114,7 @@ class World:
 async def serving(
     services: Sequence[Service] = (), views: Sequence[View] = VIEWS, **changed: Any
 ) -> AsyncIterator[World]:
-    """`services`: more of them, or others of the same name. `changed`: settings."""
+    """`services`: in place of those of the same name. `changed`: settings."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             keys_dir=f"{folder}/keys",
@@ -130,13 +131,16 @@ async def serving(
         await control.catch_up()
         keys = ensure_keys(settings.keys_dir)
         parts = assemble(settings, clock, keys, log, control, store, MemoryFeedStore())
-        described = {"social.v1.UsersService": _users(parts)}
-        described |= {service.descriptor.full_name: service for service in services}
+        described = {
+            service.descriptor.full_name: service for service in (*services_of(parts), *services)
+        }
         server = Server(parts, list(described.values()))
         await server.start()
         address = f"127.0.0.1:{server.port}"
         channel = grpc.aio.insecure_channel(address)
-        world = World(parts, log, store, channel, users_pb2_grpc.UsersServiceStub(channel), address)
+        world = World(
+            parts, log, store, server, channel, users_pb2_grpc.UsersServiceStub(channel), address
+        )
         projecting = [await _projecting(world, view) for view in views]
         try:
             yield world
@@ -148,10 +152,6 @@ async def serving(
             await server.stop()
             await parts.positions.close()
             parts.passwords.close()
-
-
-def _users(parts: Parts) -> Service:
-    return Service(users_pb2.DESCRIPTOR.services_by_name["UsersService"], UsersService(parts))
 
 
 async def _projecting(world: World, view: View) -> "asyncio.Task[None]":

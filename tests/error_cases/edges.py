@@ -1,0 +1,51 @@
+"""Cases of FollowsService and LikesService."""
+
+from typing import Any
+
+import pytest
+
+from social.v1 import follows_pb2, follows_pb2_grpc, likes_pb2, likes_pb2_grpc
+from tests.error_cases.register import NOBODY, alike, case, request_id
+from tests.serving import Person, Refusal, World, refusal
+
+
+def follow(world: World, ana: Person, user_id: int) -> Any:
+    follows: Any = follows_pb2_grpc.FollowsServiceStub(world.channel)
+    request = follows_pb2.FollowRequest(request_id=request_id(), user_id=user_id)
+    return follows.Follow(request, metadata=ana.metadata)
+
+
+@case("Follow, Unfollow, ListFollowers, ListFollowing: no such user")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    follows: Any = follows_pb2_grpc.FollowsServiceStub(world.channel)
+    return await alike(
+        ana,
+        (follows.Follow, follows_pb2.FollowRequest(request_id=request_id(), user_id=NOBODY)),
+        (follows.Unfollow, follows_pb2.UnfollowRequest(request_id=request_id(), user_id=NOBODY)),
+        (follows.ListFollowers, follows_pb2.ListFollowersRequest(user_id=NOBODY)),
+        (follows.ListFollowing, follows_pb2.ListFollowingRequest(user_id=NOBODY)),
+    )
+
+
+@case("Follow, Unfollow: oneself")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    return await refusal(follow(world, ana, ana.user_id))
+
+
+@case("Follow: too many accounts already")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    ben, cem = await world.register("ben"), await world.register("cem")
+    await follow(world, ana, ben.user_id)
+    await world.process_all()
+    return await refusal(follow(world, ana, cem.user_id))
+
+
+@case("LikeMedia, UnlikeMedia, ListLikers: no such item")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    likes: Any = likes_pb2_grpc.LikesServiceStub(world.channel)
+    return await alike(
+        ana,
+        (likes.LikeMedia, likes_pb2.LikeMediaRequest(request_id=request_id(), media_id=NOBODY)),
+        (likes.UnlikeMedia, likes_pb2.UnlikeMediaRequest(request_id=request_id(), media_id=NOBODY)),
+        (likes.ListLikers, likes_pb2.ListLikersRequest(media_id=NOBODY)),
+    )
