@@ -153,6 +153,12 @@ def how_to_call(address: str) -> Text:
         '{"request_id": "00000000-0000-4000-8000-000000000001", "handle": "ana",'
         ' "password": "correct horse"}'
         f"' {address} social.v1.UsersService/Register\n"
-        'python -c "import asyncio; from millrace.client import Client;'
-        f" asyncio.run(Client('{address}').log_in('ana', 'correct horse'))\""
+        'python -c "\n'
+        "import asyncio\n"
+        "from millrace.client import Client\n"
+        "async def main():\n"
+        f"    client = Client('{address}')\n"
+        "    print(await client.log_in('ana', 'correct horse'))\n"
+        "    await client.close()\n"
+        'asyncio.run(main())"'
     )

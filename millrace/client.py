@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, TypeVar
 
@@ -48,8 +48,8 @@ class Session:
     """One logged-in user: his tokens and the newest position that his writes answered with."""
 
     user_id: int
-    access_token: str
-    refresh_token: str
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
     expires_s: float  # monotonic
     position: str = ""
 
