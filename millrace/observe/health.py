@@ -20,6 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
 from millrace.errors import FailedPrecondition
+from millrace.observe import metrics  # noqa: F401  a process shows all of them
 from millrace.settings import Settings
 
 LOOPBACK = "127.0.0.1"
