@@ -50,6 +50,10 @@ REGISTRATIONS_COMPLETED = Counter(
     "Claims whose registration the completing task had to finish",
 )
 
+# Sweeper
+SWEEPS = Counter("millrace_sweeps_total", "Looks at all objects, by their end", ["outcome"])
+OBJECTS_SWEPT = Counter("millrace_objects_swept_total", "Objects deleted: no media item named them")
+
 # Feed fan-out
 FEED_ROWS_PLANNED = Counter(
     "millrace_feed_rows_planned_total", "Rows written into chunks", ["topic"]
