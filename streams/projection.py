@@ -5,6 +5,7 @@ Takes reader, store, log and clock as arguments and does no I/O of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from millrace.clock import Clock
 from millrace.errors import Bug, PoisonEvent, PositionMoved, StoreUnavailable
@@ -21,6 +22,9 @@ logger = logs.logger("streams.projection")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
+# A line an event would cost more than to apply it. Quiet batches are smaller than this, so a
+# trace that is looked for in a quiet system is found; in a busy one a few a batch are told.
+TRACES_MAX = 8
 
 TopicPartition = tuple[str, int]
 
@@ -145,9 +149,9 @@ class Projection:
         for move in batch.moves:
             self.at[move.topic, move.partition] = move.end
         self.dead.count(len(taken))
-        for one in taken:
-            if one.trace:
-                logger.info("applied", trace=one.trace, view=self.view.name)
+        traces = dict.fromkeys(one.trace for one in taken if one.trace)
+        for trace in islice(traces, TRACES_MAX):
+            logger.info("applied", trace=trace, view=self.view.name)
 
     def _batch(self, taken: Sequence[_Taken]) -> Batch:
         ends: dict[TopicPartition, int] = {}
