@@ -10,6 +10,8 @@ Cloud buckets should end aborted multipart uploads by a lifecycle rule of their 
 Not: which objects are wanted (the media view), ends of orphans (`streams/sweeper.py`).
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import re
@@ -67,7 +69,7 @@ class ObjectStore:
         self._timeout_s = timeout_s
 
     @classmethod
-    def open(cls, settings: Settings) -> "ObjectStore":
+    def open(cls, settings: Settings) -> ObjectStore:
         """Raises InvalidRequest for an address that means nothing."""
         url, timeout_s = settings.objects_url, settings.objects_timeout_s
         if url.startswith(_MEMORY):
