@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from millrace.auth import names, sealing
 from millrace.errors import AlreadyExists, OutcomeUnknown, StoreUnavailable
 from millrace.log.partitioner import key_of
+from millrace.log.port import Appended
 from millrace.views import users
 from millrace.views.registration import Claim, name_claimed, user_registered
 from millrace.views.users import NameRow
@@ -43,11 +44,13 @@ class Registration:
         self._parts = parts
         self._vault = vault
 
-    async def register(self, call: Call, request: pb.RegisterRequest) -> int:
-        """The new user's id, or that of an earlier try of the same request.
+    async def register(
+        self, call: Call, request: pb.RegisterRequest
+    ) -> tuple[int, Appended | None]:
+        """The new user's id, or that of an earlier try of the same request; and what view users
+        has yet to apply, if anything.
 
-        The view has applied it when this returns. Raises AlreadyExists (HANDLE_TAKEN,
-        REQUEST_ID_REUSED) and OutcomeUnknown.
+        Raises AlreadyExists (HANDLE_TAKEN, REQUEST_ID_REUSED) and OutcomeUnknown.
         """
         wanted = self._wanted(request)
         holder = await self._holder(wanted)
@@ -65,8 +68,7 @@ class Registration:
                 data_key = None
         _check_is_mine(holder, wanted)
         call.acts_as(holder.user_id)
-        await self._complete(call, holder, wanted, data_key)
-        return holder.user_id
+        return holder.user_id, await self._complete(call, holder, wanted, data_key)
 
     def _wanted(self, request: pb.RegisterRequest) -> _Wanted:
         keys = self._parts.keys
@@ -102,10 +104,10 @@ class Registration:
 
     async def _complete(
         self, call: Call, holder: NameRow, wanted: _Wanted, data_key: bytes | None
-    ) -> None:
+    ) -> Appended | None:
         user_id = holder.user_id
         if user_id in await users.by_id(self._parts.views, [user_id]):
-            return
+            return None
         data_key = data_key or await self._parts.data_keys.of(user_id)
         if data_key is None:
             raise StoreUnavailable(f"user {user_id} holds a name and has no data key")
@@ -117,7 +119,7 @@ class Registration:
             data_key,
             holder.claimed_ms,
         )
-        await call.applied(users.VIEW, await call.append("users", key_of(user_id), event))
+        return await call.append("users", key_of(user_id), event)
 
 
 def _check_is_mine(holder: NameRow, wanted: _Wanted) -> None:

@@ -27,9 +27,11 @@ class UsersService:
         self._registration = Registration(parts, self._vault)
 
     async def register(self, call: Call, request: pb.RegisterRequest) -> pb.RegisterResponse:
-        user_id = await self._registration.register(call, request)
-        tokens, appended = await self._vault.begin_session(call, user_id)
-        await call.applied(vault.VIEW, appended)
+        user_id, registered = await self._registration.register(call, request)
+        tokens, session = await self._vault.begin_session(call, user_id)
+        await call.applied(vault.VIEW, session)
+        if registered is not None:
+            await call.applied(users.VIEW, registered)
         return pb.RegisterResponse(
             user_id=user_id,
             access_token=tokens.access_token,

@@ -4,6 +4,7 @@ A session is a refresh-token family. It ends by a mark of its own key, because a
 was under way could write over the family's record.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from millrace.auth import refresh_token, sealing
@@ -46,9 +47,11 @@ class Vault:
         self, call: Call, user_id: int, data_key: bytes, password_hash: str
     ) -> None:
         """What must be in the log before the first event that needs it."""
-        await self._write(call, user_id, VAULT_KIND_DATA_KEY, VaultSecret(data_key=data_key))
-        await self._write(
-            call, user_id, VAULT_KIND_PASSWORD, VaultSecret(password_hash=password_hash)
+        await asyncio.gather(
+            self._write(call, user_id, VAULT_KIND_DATA_KEY, VaultSecret(data_key=data_key)),
+            self._write(
+                call, user_id, VAULT_KIND_PASSWORD, VaultSecret(password_hash=password_hash)
+            ),
         )
 
     async def forget_identity(self, call: Call, user_id: int) -> None:
