@@ -1,8 +1,9 @@
 """Ports on loopback: the usual ones when they are free, else others, the same at every start.
 
-A port counts as free when nothing listens on it. Others come from below the range that the
-kernel hands to outgoing connections, since such a connection could take one between the
-choice and the server's start.
+A port counts as free when nothing listens on it and no other stack has chosen it: a server
+listens only seconds after the choice. The choice is held by an abstract Unix socket of that
+name, which the kernel keeps for a network namespace, as it does ports, and frees with the
+process. Others come from below the range that the kernel hands to outgoing connections.
 """
 
 from __future__ import annotations
@@ -33,14 +34,13 @@ class Ports:
         self._file = file
         self._usual = usual
         self._taken: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        self._given: set[int] = set()
+        self._held: list[socket.socket] = []
 
     def take(self, name: str, usual: int) -> int:
         """The port for `name`: the one it had, else `usual`, else another; free at this moment."""
         wanted = [self._taken.get(name), usual if self._usual else None]
         for port in [*filter(None, wanted), *self._others()]:
-            if port not in self._given and is_free(port):
-                self._given.add(port)
+            if is_free(port) and self._hold(port):
                 self._taken[name] = port
                 write_atomically(self._file, json.dumps(self._taken, indent=1))
                 return port
@@ -49,9 +49,25 @@ class Ports:
     def remembered(self, name: str) -> int | None:
         return self._taken.get(name)
 
+    def release(self) -> None:
+        """Others may have them now; remembered they stay."""
+        while self._held:
+            self._held.pop().close()
+
+    def _hold(self, port: int) -> bool:
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0millrace-port-{port}")
+        except OSError:
+            holder.close()
+            return False
+        self._held.append(holder)
+        return True
+
     def _others(self) -> list[int]:
         remembered = set(self._taken.values())
-        tries = random.sample(range(_LOWEST, _HIGHEST + 1), _TRIES_MAX)
+        # Not the seeded generator: tests seed it, and would all try the same ports.
+        tries = random.SystemRandom().sample(range(_LOWEST, _HIGHEST + 1), _TRIES_MAX)
         return [port for port in tries if port not in remembered]
 
 

@@ -211,6 +211,7 @@ class LocalStack:
             await asyncio.gather(*(self._end(watched) for watched in layer))
             for watched in layer:
                 del self._watched[watched.child.name]
+        self.ports.release()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
