@@ -84,6 +84,7 @@ async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     stack.push_async_callback(feeds.close)
     parts = assemble(chosen, SystemClock(), keys, records, control, views, feeds)
     stack.callback(parts.passwords.close)
+    stack.push_async_callback(parts.cleaner.close)
     stack.push_async_callback(parts.positions.close)
     return parts
 

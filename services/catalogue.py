@@ -6,6 +6,7 @@ A service without a servicer yet answers UNIMPLEMENTED to everything.
 from services.feed import FeedService
 from services.follows import FollowsService
 from services.likes import LikesService
+from services.media import MediaService
 from services.parts import Parts
 from services.rpc import Service
 from services.users import UsersService
@@ -31,14 +32,19 @@ _PROTOS = (
 
 
 def services_of(parts: Parts) -> list[Service]:
+    upload_s = float(parts.settings.upload_deadline_s)
+    deadlines: dict[str, dict[str, float | None]] = {
+        "MediaService": {"UploadMedia": upload_s, "DownloadMedia": upload_s},
+    }
     servicers: dict[str, object] = {
         "UsersService": UsersService(parts),
         "FollowsService": FollowsService(parts),
         "LikesService": LikesService(parts),
+        "MediaService": MediaService(parts),
         "FeedService": FeedService(parts),
     }
     return [
-        Service(descriptor, servicers.get(descriptor.name))
+        Service(descriptor, servicers.get(descriptor.name), deadlines.get(descriptor.name, {}))
         for protos in _PROTOS
         for descriptor in protos.DESCRIPTOR.services_by_name.values()
     ]

@@ -86,6 +86,9 @@ class Status:
 
 
 def status_of(error: Exception, trace: str) -> Status:
+    while isinstance(error, ExceptionGroup):
+        # Of a TaskGroup: the first that failed made the others stop.
+        error = error.exceptions[0]
     answer = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
     message, reason = answer.message, answer.reason
     if isinstance(error, MillraceError):

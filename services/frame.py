@@ -114,7 +114,7 @@ class Frame:
         finally:
             self._running -= 1
             rpc.seconds.observe(time.perf_counter() - started_s)
-            metrics.RPCS.labels(rpc.path, code).inc()
+            rpc.count(code)
         return answer
 
     async def _limited(

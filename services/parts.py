@@ -8,6 +8,7 @@ from millrace.auth.access_token import AccessTokens
 from millrace.auth.keys import Keys, load_keys
 from millrace.auth.passwords import Passwords
 from millrace.clock import Clock
+from millrace.content.cleaner import Cleaner
 from millrace.ids import IdMint
 from millrace.log.control import Control
 from millrace.log.port import Log
@@ -17,6 +18,7 @@ from millrace.observe import metrics
 from millrace.relations.page_token import PageTokens
 from millrace.settings import Settings
 from millrace.stores.feed_port import FeedStore
+from millrace.stores.objects import ObjectStore
 from millrace.stores.port import ViewStore
 from millrace.views.data_keys import DataKeys
 from services.freshness import Positions
@@ -43,6 +45,8 @@ class Parts:
     data_keys: DataKeys
     positions: Positions
     future: FutureCheck
+    objects: ObjectStore
+    cleaner: Cleaner
 
 
 def assemble(
@@ -78,4 +82,6 @@ def assemble(
         ),
         positions=Positions(views, clock, settings),
         future=FutureCheck(log),
+        objects=ObjectStore.open(settings),
+        cleaner=Cleaner(settings),
     )

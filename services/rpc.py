@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 from millrace import validation
 from millrace.errors import Bug, InvalidRequest, Unimplemented
@@ -52,6 +52,13 @@ class Rpc:
     open_to_all: bool
     deadline_s: float | None
     seconds: Histogram
+    _ended: dict[str, Counter] = field(default_factory=dict)
+
+    def count(self, code: str) -> None:
+        """One more that ended so. Looking a metric up by its labels is dear, so once a code."""
+        if (counter := self._ended.get(code)) is None:
+            counter = self._ended[code] = metrics.RPCS.labels(self.path, code)
+        counter.inc()
 
 
 def rpcs_of(service: Service, deadline_s: float) -> Iterator[Rpc]:

@@ -118,6 +118,7 @@ async def serving(
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             keys_dir=f"{folder}/keys",
+            objects_url=f"file://{folder}/objects",
             grpc_address="127.0.0.1:0",
             argon2_memory_kib=64,
             argon2_time_cost=1,
@@ -152,6 +153,7 @@ async def serving(
             await server.stop()
             await parts.positions.close()
             parts.passwords.close()
+            await parts.cleaner.close()
 
 
 async def _projecting(world: World, view: View) -> "asyncio.Task[None]":

@@ -1,0 +1,126 @@
+"""MediaService: bytes first, then the event that names them; reads of items and their bytes.
+
+Not yet: EditCaption, renditions. How an upload is published: `services/publishing.py`.
+"""
+
+from collections.abc import AsyncIterator
+
+from millrace import policy
+from millrace.errors import InvalidRequest, NotFound, StoreUnavailable, Unimplemented
+from millrace.log.partitioner import key_of
+from millrace.relations.entity import READ_KEYS_MAX
+from millrace.views import media, users
+from millrace.views.hydration import media_facts, media_items
+from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR
+from services import presentation
+from services.batching import Batched
+from services.call import Call
+from services.page import page_of
+from services.parts import Parts
+from services.publishing import Publishing
+from social.log.v1.media_pb2 import MediaDeleted, MediaEvent
+from social.v1 import media_pb2 as pb
+
+
+class MediaService:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store = parts.views
+        self._publishing = Publishing(parts)
+        self._facts: Batched[int, policy.MediaFacts] = Batched(
+            lambda ids: media_facts(parts.views, ids), keys_max=READ_KEYS_MAX
+        )
+
+    async def upload_media(
+        self, call: Call, requests: AsyncIterator[pb.UploadMediaRequest]
+    ) -> pb.UploadMediaResponse:
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise InvalidRequest("the first message is the header", reason="UPLOAD_OUT_OF_ORDER")
+        media_id = await self._publishing.publish(call, first.header, _chunks(requests))
+        items = await media_items(self._store, [media_id], call.user_id)
+        if media_id not in items:
+            raise NotFound("it has been deleted since", reason="MEDIA_NOT_FOUND")
+        return pb.UploadMediaResponse(media=presentation.media_item(items[media_id]))
+
+    async def get_media(self, call: Call, request: pb.GetMediaRequest) -> pb.GetMediaResponse:
+        stale = await call.stale(media.VIEW, users.VIEW)
+        ids = list(dict.fromkeys(request.media_ids))
+        items = await media_items(self._store, ids, call.user_id)
+        return pb.GetMediaResponse(
+            items=[presentation.media_item(items[one]) for one in ids if one in items],
+            stale=stale,
+        )
+
+    async def list_user_media(
+        self, call: Call, request: pb.ListUserMediaRequest
+    ) -> pb.ListUserMediaResponse:
+        owner_id = request.user_id
+        page = page_of(call, "user_media", owner_id, request.page_size, request.page_token)
+        stale = await call.stale(media.VIEW, users.VIEW)
+        policy.check_user_seen(owner_id in await users.by_id(self._store, [owner_id]))
+        edges = await MEDIA_BY_AUTHOR.page(
+            self._store, owner_id, before=page.after, limit=page.limit + 1
+        )
+        ids = [edge.target for edge in edges[: page.limit]]
+        items = await media_items(self._store, ids, call.user_id)
+        return pb.ListUserMediaResponse(
+            items=[presentation.media_item(items[one]) for one in ids if one in items],
+            next_page_token=page.next_token(edges, ids),
+            stale=stale,
+        )
+
+    async def download_media(
+        self, call: Call, request: pb.DownloadMediaRequest
+    ) -> AsyncIterator[pb.DownloadMediaResponse]:
+        if request.rendition not in (pb.RENDITION_UNSPECIFIED, pb.RENDITION_ORIGINAL):
+            raise Unimplemented("renditions come with a later version", reason="RENDITION")
+        await call.stale(media.VIEW, users.VIEW)
+        policy.check_media_seen(await self._facts.get(request.media_id))
+        row = (await media.by_id(self._store, [request.media_id])).get(request.media_id)
+        if row is None:
+            raise NotFound("there is no such media item", reason="MEDIA_NOT_FOUND")
+        chunks = self._parts.objects.get_chunks(
+            row.object_key, self._parts.settings.download_chunk_bytes
+        )
+        header = pb.DownloadMediaHeader(
+            rendition=pb.RENDITION_ORIGINAL,
+            kind=pb.MediaKind.ValueType(row.kind),
+            size_bytes=row.size_bytes,
+            sha256=row.content_sha256,
+            width=row.width,
+            height=row.height,
+        )
+        yield pb.DownloadMediaResponse(header=header)
+        try:
+            async for chunk in chunks:
+                yield pb.DownloadMediaResponse(chunk=chunk)
+        except NotFound as error:
+            # A row stands for bytes that were written before it: they are away, not gone.
+            raise StoreUnavailable("the item's bytes are not there") from error
+
+    async def delete_media(
+        self, call: Call, request: pb.DeleteMediaRequest
+    ) -> pb.DeleteMediaResponse:
+        media_id, user_id = request.media_id, call.user_id
+        await call.stale(media.VIEW, users.VIEW)
+        row = (await MEDIA.get_many_ended_too(self._store, [(media_id,)])).get((media_id,))
+        if row is None or not row.ended or row.values["author_id"] != user_id:
+            policy.check_media_changed(user_id, await self._facts.get(media_id))
+        deleted = MediaDeleted(
+            media_id=media_id, author_id=user_id, at_ms=self._parts.clock.now_ms()
+        )
+        appended = await call.append("media", key_of(user_id), MediaEvent(deleted=deleted))
+        covered = await self._parts.positions.covers(
+            media.VIEW.name,
+            {(appended.topic, appended.partition): appended.number},
+            min(call.left_s(), self._parts.settings.privacy_wait_s),
+        )
+        return pb.DeleteMediaResponse(pending=not covered)
+
+
+async def _chunks(requests: AsyncIterator[pb.UploadMediaRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise InvalidRequest("only one header, at the start", reason="UPLOAD_OUT_OF_ORDER")
+        yield request.chunk
