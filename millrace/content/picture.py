@@ -62,6 +62,13 @@ def clean_picture(data: bytes, limits: Limits) -> Picture:
         raise _gif_refusal(data)
     if kind is None or kind not in _STRIP:
         raise refused(MEDIA_TYPE_UNSUPPORTED, "a picture must be a JPEG, a PNG or a WebP")
+    with warnings.catch_warnings():
+        # What a decoder only warns of (a damaged tag) is no news: it goes.
+        warnings.simplefilter("ignore")
+        return _cleaned(kind, data, limits)
+
+
+def _cleaned(kind: Kind, data: bytes, limits: Limits) -> Picture:
     stripped = _STRIP[kind](data)
     if stripped.animated:
         raise refused(MEDIA_ANIMATED, "the picture is animated; send a film (MP4) instead")
@@ -78,18 +85,16 @@ def clean_picture(data: bytes, limits: Limits) -> Picture:
 
 
 def _decoded(kind: Kind, stripped: Stripped) -> Picture:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = _open(kind, stripped.data)
-        if image.size != (stripped.width, stripped.height):
-            raise broken(f"the {kind.name} has two sizes")
-        image.load()
-        turned: Image.Image | None = into_srgb(image, stripped.icc)
-        if stripped.orientation in _UPRIGHT:
-            turned = (turned or image).transpose(_UPRIGHT[stripped.orientation])
-        if turned is None:
-            return Picture(kind, stripped.data, stripped.width, stripped.height)
-        return Picture(kind, _coded(kind, image, turned, stripped), *turned.size)
+    image = _open(kind, stripped.data)
+    if image.size != (stripped.width, stripped.height):
+        raise broken(f"the {kind.name} has two sizes")
+    image.load()
+    turned: Image.Image | None = into_srgb(image, stripped.icc)
+    if stripped.orientation in _UPRIGHT:
+        turned = (turned or image).transpose(_UPRIGHT[stripped.orientation])
+    if turned is None:
+        return Picture(kind, stripped.data, stripped.width, stripped.height)
+    return Picture(kind, _coded(kind, image, turned, stripped), *turned.size)
 
 
 def _open(kind: Kind, data: bytes) -> ImageFile.ImageFile:
@@ -123,7 +128,7 @@ def _coded(kind: Kind, source: ImageFile.ImageFile, image: Image.Image, was: Str
 def _jpeg_options(source: ImageFile.ImageFile) -> dict[str, Any]:
     """The source's quantisation tables and subsampling, so that little is lost a second time."""
     if not isinstance(source, JpegImagePlugin.JpegImageFile) or source.mode == "CMYK":
-        return {"quality": _CMYK_QUALITY}
+        return {"quality": _CMYK_QUALITY, "subsampling": 0}
     sampling = JpegImagePlugin.get_sampling(source)
     progressive = bool(source.info.get("progressive"))
     return {
