@@ -196,7 +196,7 @@ def _new_file(out: BinaryIO) -> OutputContainer:
         out,
         "w",
         format="mp4",
-        options={"movflags": "+faststart", "fflags": "+bitexact"},
+        options={"movflags": "+faststart", "fflags": "+bitexact", "write_btrt": "0"},
         buffer_size=_BUFFER_BYTES,
         io_open=read_back,
     )
