@@ -51,7 +51,8 @@ def count_scan_sql(name: str) -> str:
 
 
 def _apply(table: EdgeTable) -> str:
-    """$1 sources, $2 targets, $3 live, $4 order, $5 begun, $6 begun_at_ms, $7 ended, by key.
+    """$1 sources, $2 targets, $3 order, $4 begun (0: not live), $5 begun_at_ms, $6 ended; in any
+    order, each pair once.
 
     `change` holds the edges that really change and what they were, from one snapshot. Nobody
     else writes these edges: their partitions' positions are locked by this transaction, so an
@@ -63,14 +64,17 @@ def _apply(table: EdgeTable) -> str:
     source, target = quoted(table.source), quoted(table.target)
     parts = [
         f"""change AS MATERIALIZED (
-  SELECT f.source, f.target, f.number, f.live, e.number IS NULL AS fresh,
-    CASE WHEN f.live AND (f.ended OR e.live IS NOT TRUE) THEN f.begun
+  SELECT f.source, f.target, f.number, f.begun > 0 AS live, e.number IS NULL AS fresh,
+    CASE WHEN f.begun > 0 AND (f.ended OR e.live IS NOT TRUE) THEN f.begun
       ELSE coalesce(e.version, 0) END AS version,
-    CASE WHEN f.live AND (f.ended OR e.live IS NOT TRUE) THEN f.begun_at_ms
+    CASE WHEN f.begun > 0 AND (f.ended OR e.live IS NOT TRUE) THEN f.begun_at_ms
       ELSE coalesce(e.at_ms, 0) END AS at_ms,
-    f.live::int - coalesce(e.live, false)::int AS delta
-  FROM unnest($1::bigint[], $2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[],
-    $7::bool[]) AS f (source, target, live, number, begun, begun_at_ms, ended)
+    (f.begun > 0)::int - coalesce(e.live, false)::int AS delta
+  FROM (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+      $6::bool[]) AS u (source, target, number, begun, begun_at_ms, ended)
+    ORDER BY source, target
+  ) f
   LEFT JOIN LATERAL (
     SELECT number, version, at_ms, live FROM {quoted(table.name)}
     WHERE {source} = f.source AND {target} = f.target LIMIT 1

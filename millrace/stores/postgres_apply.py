@@ -114,15 +114,14 @@ async def _write_rows(connection: Connection, schema: ViewSchema, folded: Folded
 async def _write_edges(
     connection: Connection, table: EdgeTable, edges: dict[tuple[int, int], EdgeFinal]
 ) -> None:
-    pairs = sorted(edges)
-    finals = [edges[pair] for pair in pairs]
+    sources, targets = zip(*edges, strict=True)
+    finals = edges.values()
     await connection.fetchval(
         edge_sql(table).apply,
-        [source for source, _ in pairs],
-        [target for _, target in pairs],
-        [final.live for final in finals],
+        sources,
+        targets,
         [final.order for final in finals],
-        [final.begun for final in finals],
+        [final.begun if final.live else 0 for final in finals],
         [final.begun_at_ms for final in finals],
         [final.ended for final in finals],
     )

@@ -17,7 +17,7 @@ from tests.sample_view import BONDS, CELLS, ITEMS, SAMPLE, SHELF
 
 ONE, YES = "'{1}'", "'{t}'"
 STATEMENTS = {
-    "apply": (edge_sql(BONDS).apply, (ONE, ONE, YES, ONE, ONE, ONE, YES)),
+    "apply": (edge_sql(BONDS).apply, (ONE, ONE, ONE, ONE, ONE, YES)),
     "among": (edge_sql(BONDS).among, (ONE, ONE)),
     "page": (edge_sql(BONDS).page, ("1", "1", "9", "10")),
     "inverse page": (edge_sql(BONDS).inverse_page, ("1", "1", "9", "10")),
@@ -46,9 +46,9 @@ async def test_each_look_is_by_index(sample_settings: Settings, name: str) -> No
     await connection.close()
     statement, arguments = STATEMENTS[name]
     pool = await open_pool(sample_settings, sample_settings.postgres_dsn)
-    async with pool.acquire() as connection:
-        await connection.execute(f"PREPARE planned AS {statement}")
-        explained = await connection.fetchval(
+    async with pool.acquire() as pooled:
+        await pooled.execute(f"PREPARE planned AS {statement}")
+        explained = await pooled.fetchval(
             f"EXPLAIN (FORMAT JSON) EXECUTE planned ({', '.join(arguments)})"
         )
     await pool.close()
