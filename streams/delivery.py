@@ -27,6 +27,7 @@ logger = logs.logger("streams.delivery")
 NAME = "delivery"
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
+ROWS_AT_ONCE_MIN = 100
 
 
 @dataclass(slots=True)
@@ -141,15 +142,18 @@ class Delivery:
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     async def _until_done(self, rows: Sequence[FeedRow]) -> None:
-        delay_s = RETRY_FIRST_S
-        while rows:
+        """A store that is slow gets less at a time, so that something is always done for good."""
+        start, size, delay_s = 0, len(rows), RETRY_FIRST_S
+        while start < len(rows):
             try:
-                await self.store.write(rows)
-                return
+                await self.store.write(rows[start : start + size])
             except StoreUnavailable as error:
-                logger.warning("waiting", rows=len(rows), why=error.message)
+                logger.warning("waiting", rows=len(rows) - start, why=error.message)
+                size = max(size // 4, ROWS_AT_ONCE_MIN)
                 await self.clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
+            else:
+                start, size, delay_s = start + size, size * 2, RETRY_FIRST_S
 
     async def keep(self) -> bool:
         """Save the positions that moved; once a second or so, and at the end.

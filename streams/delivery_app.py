@@ -41,6 +41,7 @@ class DeliveryApp:
         self._names = {broker_topic(settings, lane): lane for lane in LANES}
         self._stalled_s: dict[TopicPartition, tuple[int, float]] = {}
         self._delivering = 0
+        self._stopping = False
         self.placed = False
         self.app = _app(settings)
         self.app.transport = _transport(self)
@@ -69,8 +70,12 @@ class DeliveryApp:
                 self._delivering -= 1
             except Exception as error:  # noqa: BLE001
                 leave("delivery cannot go on", error)
-        if not self.app.should_stop:
+        if not self._stopping:
             leave("the stream ended")
+
+    async def stop(self) -> None:
+        self._stopping = True
+        await self.app.stop()
 
     async def place(self, consumer: Any) -> Mapping[TP, int]:
         """Seek every partition of a new assignment to its stored position."""

@@ -53,24 +53,29 @@ async def deliver(parts: StreamParts, feeds: CassandraFeedStore) -> None:
     delivery = Delivery(feeds, dead, parts.clock, NodeWatch(settings.node_silent_s))
     running = DeliveryApp(delivery, settings)
     await running.app.start()
+    waiting = False
     try:
         while True:
             await parts.clock.sleep(settings.gossip_check_interval_s)
             running.look_after()
             parts.ready = running.placed
-            await _keep(delivery)
+            waiting = await _keep(delivery, waiting)
     finally:
-        await running.app.stop()
+        await running.stop()
         await _keep(delivery)
 
 
-async def _keep(delivery: Delivery) -> None:
+async def _keep(delivery: Delivery, waited: bool = False) -> bool:
+    """Whether the positions have to wait; says so once."""
     try:
         if not await delivery.keep():
             # Nothing is saved from here on: the next start reads where to step back to.
             leave("a node of the feed store came back")
     except StoreUnavailable as error:
-        logger.warning("positions wait", why=error.message)
+        if not waited:
+            logger.warning("positions wait", why=error.message)
+        return True
+    return False
 
 
 async def main(parts: StreamParts) -> None:

@@ -22,31 +22,35 @@ from millrace.stores.feed_port import (
     TopicPartition,
 )
 
-_INSERT = "INSERT INTO feed_by_user (user_id, media_id, author_id) VALUES (?, ?, ?)"
-_PAGE = "SELECT media_id, author_id FROM feed_by_user WHERE user_id = ? LIMIT ?"
+_INSERT = "INSERT INTO {keyspace}.feed_by_user (user_id, media_id, author_id) VALUES (?, ?, ?)"
+_PAGE = "SELECT media_id, author_id FROM {keyspace}.feed_by_user WHERE user_id = ? LIMIT ?"
 _PAGE_BEFORE = (
-    "SELECT media_id, author_id FROM feed_by_user WHERE user_id = ? AND media_id < ? LIMIT ?"
+    "SELECT media_id, author_id FROM {keyspace}.feed_by_user"
+    " WHERE user_id = ? AND media_id < ? LIMIT ?"
 )
 _STATICS = (
-    "SELECT phase, upto, floor, cold_edges, hold, hold_from FROM feed_by_user"
+    "SELECT phase, upto, floor, cold_edges, hold, hold_from FROM {keyspace}.feed_by_user"
     " WHERE user_id = ? LIMIT 1"
 )
-_HAS = "SELECT media_id FROM feed_by_user WHERE user_id = ? AND media_id IN ?"
-_SCAN = "SELECT user_id, media_id, author_id FROM feed_by_user"
+_HAS = "SELECT media_id FROM {keyspace}.feed_by_user WHERE user_id = ? AND media_id IN ?"
+_SCAN = "SELECT user_id, media_id, author_id FROM {keyspace}.feed_by_user"
 # All in one partition, hence one atomic batch.
 _SAVE = """
 BEGIN UNLOGGED BATCH
-UPDATE positions SET newest = ?
+UPDATE {keyspace}.positions SET newest = ?
   WHERE name = ? AND topic = ? AND partition = ?;
-UPDATE positions USING TTL ? SET generations = ?
+UPDATE {keyspace}.positions USING TTL ? SET generations = ?
   WHERE name = ? AND topic = ? AND partition = ? AND minute = ?;
-UPDATE positions USING TIMESTAMP ? AND TTL ? SET number = ?
+UPDATE {keyspace}.positions USING TIMESTAMP ? AND TTL ? SET number = ?
   WHERE name = ? AND topic = ? AND partition = ? AND minute = ?;
 APPLY BATCH
 """
-_NEWEST = "SELECT DISTINCT newest FROM positions WHERE name = ? AND topic = ? AND partition = ?"
+_NEWEST = (
+    "SELECT DISTINCT newest FROM {keyspace}.positions"
+    " WHERE name = ? AND topic = ? AND partition = ?"
+)
 _HISTORY = (
-    "SELECT minute, number, generations FROM positions"
+    "SELECT minute, number, generations FROM {keyspace}.positions"
     " WHERE name = ? AND topic = ? AND partition = ? LIMIT ?"
 )
 _GOSSIP = "SELECT host_id, generation, heartbeat FROM system_views.gossip_info"
@@ -82,18 +86,20 @@ class CassandraFeedStore:
 
     async def prepare(self) -> None:
         """Once, before anything else."""
-        prepare = self._session.prepare
-        self._packer = RowPacker(await prepare(_INSERT))
-        self._page = await prepare(_PAGE)
-        self._page_before = await prepare(_PAGE_BEFORE)
-        self._statics = await prepare(_STATICS)
-        self._has = await prepare(_HAS)
-        self._scan = await prepare(_SCAN)
+        self._packer = RowPacker(await self._prepare(_INSERT))
+        self._page = await self._prepare(_PAGE)
+        self._page_before = await self._prepare(_PAGE_BEFORE)
+        self._statics = await self._prepare(_STATICS)
+        self._has = await self._prepare(_HAS)
+        self._scan = await self._prepare(_SCAN)
         self._scan.fetch_size = _SCAN_PAGE_ROWS
-        self._save = await prepare(_SAVE)
-        self._newest = await prepare(_NEWEST)
-        self._history = await prepare(_HISTORY)
+        self._save = await self._prepare(_SAVE)
+        self._newest = await self._prepare(_NEWEST)
+        self._history = await self._prepare(_HISTORY)
         self._gossip = await self._gossip_query()
+
+    async def _prepare(self, statement: str) -> Any:
+        return await self._session.prepare(statement.format(keyspace=self._keyspace))
 
     async def write(self, rows: Sequence[FeedRow]) -> None:
         size = self._settings.delivery_batch_rows

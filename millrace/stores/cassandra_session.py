@@ -24,8 +24,8 @@ from cassandra.cluster import (
 )
 from cassandra.connection import ConnectionException
 from cassandra.policies import (
-    ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
     TokenAwarePolicy,
 )
 from cassandra.protocol import ErrorMessage
@@ -38,8 +38,8 @@ from millrace.stores.cassandra_schema import statements
 # Version 5 frames carry a checksum that the driver computes in Python; a pinned version also
 # saves the reconnect with which it feels its way down.
 _PROTOCOL_VERSION = 4
-_RECONNECT_S = 0.5
-_RECONNECTS = 10_000_000
+_RECONNECT_FIRST_S = 0.25
+_RECONNECT_MAX_S = 2.0
 # What the driver raises when servers or connections fail; most have no common ancestor.
 _UNAVAILABLE = (NoHostAvailable, DriverException, ConnectionException, ErrorMessage)
 _KEYSPACE = re.compile("[a-z][a-z0-9_]{0,47}")
@@ -72,13 +72,14 @@ def _connect(settings: Settings) -> "CassandraSession":
         protocol_version=_PROTOCOL_VERSION,
         compression=False,
         connect_timeout=settings.cassandra_timeout_s,
-        reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_S, _RECONNECTS),
+        reconnection_policy=ExponentialReconnectionPolicy(
+            _RECONNECT_FIRST_S, _RECONNECT_MAX_S, max_attempts=None
+        ),
     )
     try:
         session = cluster.connect()
         session.client_protocol_handler = PackedRowsHandler
         create_schema(session, settings)
-        session.set_keyspace(settings.cassandra_keyspace)
     except _UNAVAILABLE as error:
         cluster.shutdown()
         raise _ours(error) from error

@@ -104,9 +104,12 @@ class TestPositions:
 
 
 class TestCassandra:
-    async def test_statics_are_read_as_written(self, cassandra: CassandraFeedStore) -> None:
+    async def test_statics_are_read_as_written(
+        self, cassandra: CassandraFeedStore, namespace: str
+    ) -> None:
         await cassandra._session.execute(
-            "INSERT INTO feed_by_user (user_id, phase, upto, floor, cold_edges, hold, hold_from)"
+            f"INSERT INTO {namespace}.feed_by_user"
+            " (user_id, phase, upto, floor, cold_edges, hold, hold_from)"
             " VALUES (1, 2, 3, 4, {5: 6}, 7, 8)"
         )
         assert await cassandra.statics(1) == FeedStatics(2, 3, 4, {5: 6}, 7, 8)
@@ -123,11 +126,11 @@ class TestCassandra:
         await again.close()
 
     async def test_packed_rows_are_what_the_driver_sends(
-        self, cassandra: CassandraFeedStore
+        self, cassandra: CassandraFeedStore, namespace: str
     ) -> None:
         """Frame by frame, so that a new driver or protocol cannot drift unseen."""
-        insert = "INSERT INTO feed_by_user (user_id, media_id, author_id) VALUES (?, ?, ?)"
-        prepared = await cassandra._session.prepare(insert)
+        insert = f"INSERT INTO {namespace}.feed_by_user (user_id, media_id, author_id)"
+        prepared = await cassandra._session.prepare(f"{insert} VALUES (?, ?, ?)")
         rows = [FeedRow(1, ID_MAX, 3), FeedRow(2**40, 5, 0), FeedRow(7, 1, 2**33)]
         plain = BatchStatement(batch_type=BatchType.UNLOGGED)
         for row in rows:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.clock import ManualClock
-from millrace.errors import Bug
+from millrace.errors import Bug, StoreUnavailable
 from millrace.log.codec import decode
 from millrace.log.dead import DeadLetters
 from millrace.log.marks import Marks, rises
@@ -20,6 +20,7 @@ from millrace.relations import View
 from millrace.settings import Settings
 from millrace.stores.changes import Batch, Change, Move
 from millrace.stores.feed_memory import MemoryFeedStore
+from millrace.stores.feed_port import FeedRow
 from millrace.stores.memory import MemoryStore
 from millrace.stores.port import EdgeRow
 from millrace.views import follows, media
@@ -352,6 +353,26 @@ async def test_delivery_waits_for_a_store_that_is_down() -> None:
     world.feeds.up = True
     await delivering
     assert world.delivery.position(SMALL, 0) == 1
+
+
+class SlowStore(MemoryFeedStore):
+    """Takes no more than a few rows at once."""
+
+    async def write(self, rows: Sequence[FeedRow]) -> None:
+        if len(rows) > 300:
+            raise StoreUnavailable("too slow")
+        await super().write(rows)
+
+
+async def test_a_store_that_is_slow_gets_less_at_a_time() -> None:
+    world = World()
+    world.feeds = SlowStore()
+    world.delivery = world._new_delivery()
+    await world.delivery.start_positions([(SMALL, 0)])
+    users = list(range(1, 5_001))
+    chunk = FeedChunk(media_ids=[9] * 5_000, author_ids=[1] * 5_000, follower_ids=users)
+    await world.delivery.deliver([_chunk(1, chunk.SerializeToString())])
+    assert sum([1 async for _ in world.feeds.scan()]) == 5_000
 
 
 def test_a_mark_that_falls_in_any_part_is_void() -> None:
