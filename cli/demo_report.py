@@ -1,6 +1,7 @@
 """The demo's report: tables on the terminal, JSON in a file."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from millrace.traffic.report import Report
 from social.v1 import media_pb2
 
 FEED_ROWS = 10
+CORES = os.cpu_count() or 1
 _LATENCY_GOOD_MS, _LATENCY_FAIR_MS = 50.0, 250.0
 
 
@@ -31,6 +33,7 @@ class DemoReport:
     traffic: Report | None = None
     checks: list[Check] = field(default_factory=list)
     restarts: int = 0
+    cpu_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -54,6 +57,8 @@ class DemoReport:
         lag = ", ".join(
             f"{name} {count}" for name, count in self.lag_after_traffic.items() if count
         )
+        cpu = ", ".join(f"{name} {used:.1f}" for name, used in self.cpu_s.items())
+        cpu += f"; all {sum(self.cpu_s.values()):.0f} of {CORES * traffic.seconds:.0f}"
         events = ", ".join(f"{name} {count:,}" for name, count in sorted(self.log.items()))
         return Text(
             f"{traffic.calls:,} calls in {traffic.seconds:.0f} s, {traffic.per_s:.0f}/s; "
@@ -61,6 +66,7 @@ class DemoReport:
             f"failed: {failures or 'none'}; retries {traffic.retries}; "
             f"skipped {traffic.skipped}; outstanding at most {traffic.outstanding_max}\n"
             f"lag when the traffic ended: {lag or 'none'}; none {self.caught_up_s:.1f} s later\n"
+            f"CPU seconds: {cpu}\n"
             f"in the log: {events}\n"
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from cli.contact_sheet import Card, draw_feed
+from cli.cpu import cpu_seconds, spent
 from cli.demo_report import DemoReport
 from cli.installation import environment_of, prepare_own, start_processes
 from cli.processes import ROOT
@@ -93,7 +94,11 @@ class DemoRun:
             client = Client(installation.grpc_address)
             try:
                 cast = Cast(client, user_ids, run=f".{secrets.token_hex(2)}")
-                record = await self._traffic(stores, Traffic(client, cast, plan, pictures), plan)
+                before = cpu_seconds(stack)
+                traffic = Traffic(client, cast, plan, pictures)
+                record = await self._traffic(traffic, plan)
+                self.report.cpu_s = spent(before, cpu_seconds(stack))
+                await self._catch_up(stores)
                 self.report.restarts = _restarts(stack)
                 await self._check(client, cast, record, stores, keys)
                 await self._show(client, cast)
@@ -117,7 +122,7 @@ class DemoRun:
             for data, caption in posts(PICTURES, count, self.report.parameters["seed"])
         ]
 
-    async def _traffic(self, stores: OpenStores, traffic: Traffic, plan: Plan) -> Record:
+    async def _traffic(self, traffic: Traffic, plan: Plan) -> Record:
         with self._step("traffic", total=plan.seconds) as step:
             running = asyncio.create_task(traffic.run())
             start_s = time.monotonic()
@@ -128,13 +133,15 @@ class DemoRun:
                 step.at(min(time.monotonic() - start_s, plan.seconds), note)
             record = running.result()
         self.report.traffic = report_of(record)
+        return record
+
+    async def _catch_up(self, stores: OpenStores) -> None:
         with self._step("processors catch up"):
             behind = await lag.measure(stores)
             self.report.lag_after_traffic = behind.as_dict()
             start_s = time.monotonic()
             await lag.wait_until_none(stores, self._clock, timeout_s=_CATCH_UP_S)
             self.report.caught_up_s = round(time.monotonic() - start_s, 2)
-        return record
 
     async def _check(
         self, client: Client, cast: Cast, record: Record, stores: OpenStores, keys: Keys
