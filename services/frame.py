@@ -67,7 +67,10 @@ class Frame:
                 request_deserializer=rpc.request.FromString,
                 response_serializer=rpc.response.SerializeToString,
             )
-        server.add_registered_method_handlers(service.descriptor.full_name, handlers)
+        # Not as registered methods: grpc.aio (1.85) waits anew for each of them at every call.
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers),)
+        )
 
     def _answered(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
         async def answer(request: Any, context: _Context) -> Message | None:
