@@ -45,6 +45,7 @@ class Traffic:
     ) -> None:
         self.record = Record()
         self.outstanding = 0
+        self._stopped = False
         self._client = client
         self._cast = cast
         self._plan = plan
@@ -73,12 +74,19 @@ class Traffic:
         start_s = loop.time()
         async with asyncio.TaskGroup() as under_way:
             for action in self._plan.actions:
+                if self._stopped:
+                    break
                 await asyncio.sleep(max(start_s + action.at_s - loop.time(), 0))
                 await self._slots.acquire()
                 under_way.create_task(self._play(action, start_s))
-        self.record.seconds = max(loop.time() - start_s, self._plan.seconds)
+        elapsed_s = loop.time() - start_s
+        self.record.seconds = elapsed_s if self._stopped else max(elapsed_s, self._plan.seconds)
         self.record.retries = self._client.retries
         return self.record
+
+    def stop(self) -> None:
+        """Begin no more calls: the plan ends here."""
+        self._stopped = True
 
     async def _play(self, action: Action, start_s: float) -> None:
         self.outstanding += 1
