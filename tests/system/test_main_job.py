@@ -125,3 +125,18 @@ async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMi
     sessions = [actor.session for actor in cast.online()]
     for check in await all_checks(millrace, sessions, record):
         assert check.passed, check
+
+
+async def test_killed_processes_come_back_and_nothing_acknowledged_is_lost(
+    running_millrace: RunningMillrace,
+) -> None:
+    client = running_millrace.client
+    eva = await client.register("eva", PASSWORD)
+    fay = await client.register("fay", PASSWORD)
+    await follow(client, fay, eva.user_id)
+    item = await client.upload(eva, picture(3), "before the kill")
+    await running_millrace.kill(*running_millrace.names)
+    await like(client, fay, item.id)
+    await running_millrace.process_all()
+    feed = [shown async for shown in feed_of(client, fay)]
+    assert [(shown.id, shown.likes_count) for shown in feed] == [(item.id, 1)]
