@@ -29,7 +29,9 @@ logger = logs.logger("streams.delivery_app")
 
 LANES = (SMALL, LARGE)
 RETRY_S = 0.5
-BUFFERED_RECORDS_MAX = 32_768
+# Chunks have up to 26 kB: what lies between Kafka and the store must not grow to a gigabyte. Where
+# all buffers are full Faust sleeps for a second, so this should be a second's work or more.
+BUFFERED_RECORDS_MAX = 2_000
 
 
 class DeliveryApp:

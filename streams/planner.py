@@ -69,7 +69,8 @@ class Planner:
 
     async def step(self, reader: GroupReader, wait_s: float) -> int:
         """Plan one batch of records; returns how many. Waits out lost stores."""
-        records = await reader.batch(self.settings.plan_posts_max, wait_s)
+        share = max(len(reader.assigned), 1)
+        records = await reader.batch(self.settings.plan_posts_max * share, wait_s)
         by_partition: defaultdict[int, list[Record]] = defaultdict(list)
         for record in records:
             by_partition[record.partition].append(record)
@@ -83,10 +84,11 @@ class Planner:
         self, reader: GroupReader, partition: int, records: Sequence[Record]
     ) -> None:
         delay_s = RETRY_FIRST_S
-        while True:
+        start, size = 0, self.settings.plan_posts_max
+        while start < len(records):
             try:
-                await self._plan(reader, partition, records)
-                return
+                await self._plan(reader, partition, records[start : start + size])
+                start, delay_s = start + size, RETRY_FIRST_S
             except StoreUnavailable as error:
                 logger.warning("waiting", partition=partition, why=error.message)
                 await self.clock.sleep(delay_s)

@@ -4,6 +4,7 @@ The driver runs its own thread; results come back by `call_soon_threadsafe`.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,8 @@ async def connect(settings: Settings) -> "CassandraSession":
 
 
 def _connect(settings: Settings) -> "CassandraSession":
+    # It warns at each attempt to reconnect; who cannot read or write says so once.
+    logging.getLogger("cassandra.pool").setLevel(logging.ERROR)
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(
             DCAwareRoundRobinPolicy(local_dc=settings.cassandra_dc)
