@@ -18,6 +18,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import obstore
 from obstore.exceptions import BaseError
@@ -69,7 +70,7 @@ class ObjectStore:
         self._timeout_s = timeout_s
 
     @classmethod
-    def open(cls, settings: Settings) -> ObjectStore:
+    def open(cls, settings: Settings) -> Self:
         """Raises InvalidRequest for an address that means nothing."""
         url, timeout_s = settings.objects_url, settings.objects_timeout_s
         if url.startswith(_MEMORY):
