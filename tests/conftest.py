@@ -37,7 +37,7 @@ from deploy.local.status import StackStatus
 pytest_plugins = ("tests.databases", "tests.contract.view_stores")
 
 _START_TIMEOUT_S = 170
-_STOP_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 120
 _POLL_S = 0.1
 _LAST_LINES = 40
 

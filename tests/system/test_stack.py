@@ -29,6 +29,8 @@ from deploy.local.status import StackStatus
 # Those that start within a second or two; what is tested is the same for all four.
 QUICK = ("postgres", "memcached")
 _READY_TIMEOUT_S = 150
+# Of clients, on a machine that does other work.
+_PATIENCE_S = 60
 # Cassandra hands its commit log to the system at least ten times a second.
 _CASSANDRA_FORGETS_S = 0.5
 
@@ -48,7 +50,7 @@ def up(data_dir: Path) -> Iterator[Up]:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            at_end.callback(launcher.wait, 60)
+            at_end.callback(launcher.wait, 120)
             at_end.callback(launcher.terminate)
             return launcher
 
@@ -138,7 +140,7 @@ async def test_sigkill_of_all_keeps_the_data_also_when_ports_are_gone(
     launcher.kill()
     launcher.wait(30)
     # Nobody is there to order anything: the kernel ends the children.
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=_PATIENCE_S)
     assert not _alive(family)
 
     with ExitStack() as holders:
@@ -184,9 +186,17 @@ def _hold(holders: ExitStack, data_dir: Path, name: str) -> None:
 @contextmanager
 def _cassandra(running: StackStatus) -> Iterator[Session]:
     port = running.settings["cassandra_port"]
-    cluster = Cluster([LOOPBACK], port=port, protocol_version=4)
+    cluster = Cluster(
+        [LOOPBACK],
+        port=port,
+        protocol_version=4,
+        connect_timeout=_PATIENCE_S,
+        control_connection_timeout=_PATIENCE_S,
+    )
     try:
-        yield cluster.connect()
+        session = cluster.connect()
+        session.default_timeout = _PATIENCE_S
+        yield session
     finally:
         cluster.shutdown()
 
@@ -212,7 +222,8 @@ async def _write_record(running: StackStatus) -> None:
     await admin.start()
     await admin.create_topics([aiokafka.admin.NewTopic("kept", 1, 1)])
     await admin.close()
-    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    async with producer:
         await producer.send_and_wait("kept", b"kept")
 
 
@@ -222,7 +233,7 @@ async def _read_record(running: StackStatus) -> bytes:
     async with aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
-        record = await asyncio.wait_for(consumer.getone(), 20)
+        record = await asyncio.wait_for(consumer.getone(), _PATIENCE_S)
         return bytes(record.value)
 
 
