@@ -4,6 +4,7 @@ Exits 0 only if every check passes and no process is left.
 """
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -14,15 +15,19 @@ from cli.demo_run import BUILD, DemoRun
 from cli.steps import Steps
 from millrace.errors import MillraceError
 
+# About half of what two cores carry, servers and clients together.
+RATE_PER_S = 120.0
+_LINE_COLUMNS = 110
+
 
 def demo(
     seconds: Annotated[float, typer.Option(help="length of the traffic")] = 60.0,
-    rate: Annotated[float, typer.Option(help="calls a second")] = 200.0,
+    rate: Annotated[float, typer.Option(help="calls a second")] = RATE_PER_S,
     seed: Annotated[int, typer.Option(help="of the plan and the pictures")] = 1,
     actors: Annotated[int, typer.Option(help="people of the graph who come online")] = 320,
 ) -> None:
     """Start everything, load a real graph, run real traffic, check it, show it, stop."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)
     report = DemoReport({"seconds": seconds, "rate": rate, "seed": seed, "actors": actors})
     run = DemoRun(report, Steps(console))
     asyncio.run(run.run())

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -64,7 +65,8 @@ class DemoReport:
             f"{traffic.calls:,} calls in {traffic.seconds:.0f} s, {traffic.per_s:.0f}/s; "
             f"{traffic.writes_acknowledged:,} writes acknowledged; "
             f"failed: {failures or 'none'}; retries {traffic.retries}; "
-            f"skipped {traffic.skipped}; outstanding at most {traffic.outstanding_max}\n"
+            f"skipped {traffic.skipped} whose object was not there yet; "
+            f"outstanding at most {traffic.outstanding_max}\n"
             f"lag when the traffic ended: {lag or 'none'}; none {self.caught_up_s:.1f} s later\n"
             f"CPU seconds: {cpu}\n"
             f"in the log: {events}\n"
@@ -73,9 +75,8 @@ class DemoReport:
 
 def feed_table(handle: str, items: Sequence[media_pb2.MediaItem]) -> Table:
     """The newest items of one person's feed."""
-    table = Table(
-        title=f"{handle}'s feed, newest {FEED_ROWS} of {len(items)}", title_justify="left"
-    )
+    title = f"{handle}'s feed, newest {min(FEED_ROWS, len(items))} of {len(items)}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("at")
     table.add_column("author", style="bold")
     table.add_column("caption")
@@ -88,8 +89,10 @@ def feed_table(handle: str, items: Sequence[media_pb2.MediaItem]) -> Table:
 
 
 def _traffic_table(traffic: Report) -> Table:
-    table = Table(title="Traffic: latency from the intended start, ms", title_justify="left")
-    table.add_column("RPC")
+    table = Table(
+        title="Traffic: latency from the intended start, ms", title_justify="left", box=SIMPLE_HEAD
+    )
+    table.add_column("RPC", no_wrap=True)
     for column in ("calls", "per s", "failed", "p50", "p90", "p99", "max"):
         table.add_column(column, justify="right")
     for rpc in traffic.by_rpc:
@@ -109,7 +112,7 @@ def _latency(value_ms: float) -> Text:
 
 
 def _checks_table(checks: Sequence[Check]) -> Table:
-    table = Table(title="Checks", title_justify="left")
+    table = Table(title="Checks", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("")
     table.add_column("claim")
     table.add_column("examined", justify="right")

@@ -42,6 +42,7 @@ GRAPH = ROOT / "tests" / "data" / "twitch-pt.follows.gz"
 PICTURES = ROOT / "tests" / "data" / "pictures"
 _CATCH_UP_S = 60.0
 _SHOWN = 12
+_CONNECTIONS = 8
 _TICK_S = 0.25
 
 
@@ -91,7 +92,7 @@ class DemoRun:
             with self._step("pictures"):
                 pictures = await drawing
             self._children = psutil.Process().children(recursive=True)
-            client = Client(installation.grpc_address)
+            client = Client(installation.grpc_address, connections=_CONNECTIONS)
             try:
                 cast = Cast(client, user_ids, run=f".{secrets.token_hex(2)}")
                 before = cpu_seconds(stack)
@@ -100,8 +101,8 @@ class DemoRun:
                 self.report.cpu_s = spent(before, cpu_seconds(stack))
                 await self._catch_up(stores)
                 self.report.restarts = _restarts(stack)
-                await self._check(client, cast, record, stores, keys)
-                await self._show(client, cast)
+                history = await self._check(client, cast, record, stores, keys)
+                await self._show(client, cast, history)
             finally:
                 await client.close()
 
@@ -145,7 +146,7 @@ class DemoRun:
 
     async def _check(
         self, client: Client, cast: Cast, record: Record, stores: OpenStores, keys: Keys
-    ) -> None:
+    ) -> History:
         with self._step("the log is read into the oracle"):
             history = await read_history(stores.log, keys.master)
             self.report.log = dict(history.events)
@@ -155,22 +156,20 @@ class DemoRun:
                 self._checked(check, step)
             for check in await _stored(stores, history):
                 self._checked(check, step)
+        return history
 
     def _checked(self, check: Check, step: Step) -> None:
         self.report.checks.append(check)
         step.note(f"{len(self.report.checks)}: {check.claim}")
 
-    async def _show(self, client: Client, cast: Cast) -> None:
+    async def _show(self, client: Client, cast: Cast, history: History) -> None:
         """The feed with the most authors, as text and as a contact sheet."""
         with self._step("one person's feed"):
-            feeds = [
-                (actor, [item async for item in feed_of(client, actor.session)])
-                for actor in cast.online()[:_SHOWN]
-            ]
-            actor, items = max(feeds, key=lambda one: len({item.author.id for item in one[1]}))
+            actor = max(cast.online(), key=lambda one: _variety(history, one.user_id))
+            items = [item async for item in feed_of(client, actor.session)]
             self.shown_items = items
             self.shown_handle = cast.handle_of(actor)
-            cards = [await _card(client, actor, item) for item in items[:_SHOWN]]
+            cards = await asyncio.gather(*(_card(client, actor, item) for item in items[:_SHOWN]))
             subtitle = (
                 f"{len({item.author.id for item in items})} authors · {len(items)} media · "
                 f"the newest {len(cards)}, as downloaded"
@@ -207,6 +206,13 @@ async def _stored(stores: OpenStores, history: History) -> list[Check]:
 async def _card(client: Client, actor: Actor, item: media_pb2.MediaItem) -> Card:
     _, data = await client.download(actor.session, item.id)
     return Card(data, item.author.handle, item.caption, item.likes_count, item.viewer_likes)
+
+
+def _variety(history: History, user_id: int) -> tuple[int, int]:
+    """Authors on the page that is drawn, then how many of it the user likes."""
+    shown = history.oracle.feed(user_id)[:_SHOWN]
+    liked = sum(user_id in history.oracle.likers[media_id] for media_id in shown)
+    return len({history.oracle.media[media_id].author_id for media_id in shown}), liked
 
 
 def _restarts(stack: LocalStack) -> int:
