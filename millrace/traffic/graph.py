@@ -39,8 +39,8 @@ class Graph:
 
     def following(self) -> list[list[int]]:
         """By person: whom he follows, upwards."""
-        ends = np.cumsum(self.following_count)[:-1]
-        return [part.tolist() for part in np.split(self.followee, ends)]
+        parts = np.split(self.followee, np.cumsum(self.following_count))
+        return [part.tolist() for part in parts[: self.people]]
 
 
 def read_edges(file: Path) -> Graph:

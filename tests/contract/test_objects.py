@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.errors import InvalidRequest, NotFound, StoreUnavailable
@@ -179,6 +179,7 @@ def test_an_address_that_means_nothing_is_refused() -> None:
         ObjectStore.open(Settings(objects_url="gopher://hole"))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1))
 def test_a_key_tells_its_item(media_id: int) -> None:
     assert object_key(media_id) != object_key(media_id)

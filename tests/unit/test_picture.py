@@ -208,6 +208,7 @@ def test_damage_is_refused_or_does_no_harm(kind: str, seed: int) -> None:
     assert opened(clean.data).size == (clean.width, clean.height)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_noise_is_refused(data: bytes) -> None:
     assert reason_of(data) in (MEDIA_TYPE_UNSUPPORTED, MEDIA_BROKEN)
