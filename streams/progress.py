@@ -6,7 +6,7 @@ steps back with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -29,21 +29,45 @@ def progress_key(view: str) -> bytes:
 
 
 @dataclass(slots=True)
-class ProgressPublisher:
-    """Publishes one view's positions when they have changed since the last time."""
+class Progress:
+    """One view's progress: published when it has changed, and watched for going back.
+
+    `published` is the newest that anybody published, as far as this process knows.
+    """
 
     view: View
     store: ViewStore
     log: Log
-    _last: dict[tuple[str, int], StoredPosition] = field(default_factory=dict)
+    published: ViewProgress | None = None
 
-    async def publish(self) -> None:
+    async def look(self) -> bool:
+        """Publish what is new. True when the view went back: its epoch has risen then, and who
+        follows it has to read the stored positions again.
+        """
         stored = await self.store.positions(self.view.name)
-        if not stored or stored == self._last:
-            return
-        value = _progress(self.view, stored).SerializeToString()
-        await self.log.append("progress", progress_key(self.view.name), value, partition=0)
-        self._last = stored
+        if not stored:
+            return False
+        back = went_back(stored, self.published)
+        if back:
+            await self._raise_epoch(stored)
+            stored = await self.store.positions(self.view.name)
+        progress = _progress(self.view, stored)
+        if progress != self.published:
+            key, value = progress_key(self.view.name), progress.SerializeToString()
+            await self.log.append("progress", key, value, partition=0)
+            self.published = progress
+        return back
+
+    async def _raise_epoch(self, stored: Stored) -> None:
+        """The event before the rows: killed in between, the next look finds the view back again."""
+        known = self.published.epoch if self.published else 0
+        epoch = max(known, *(row.epoch for row in stored.values())) + 1
+        event = ControlEvent(epoch_raised=EpochRaised(view=self.view.name, epoch=epoch))
+        await self.log.append(
+            "control", self.view.name.encode(), event.SerializeToString(), partition=0
+        )
+        await self.store.raise_epoch(self.view.name, at_least=epoch)
+        logger.warning("a view went back", view=self.view.name, epoch=epoch)
 
 
 def _progress(view: View, stored: Stored) -> ViewProgress:
@@ -89,17 +113,3 @@ def went_back(stored: Stored, progress: ViewProgress | None) -> bool:
         for topic in progress.topics
         for partition, number in enumerate(topic.numbers)
     )
-
-
-async def raise_epoch_if_back(view: View, store: ViewStore, log: Log) -> bool:
-    """Called before a projector starts on a view. Repeating it after a crash is harmless."""
-    stored = await store.positions(view.name)
-    if not went_back(stored, (await published(log)).get(view.name)):
-        return False
-    # The event before the row: killed in between, the next start finds the view back again.
-    epoch = max(row.epoch for row in stored.values()) + 1
-    event = ControlEvent(epoch_raised=EpochRaised(view=view.name, epoch=epoch))
-    await log.append("control", b"", event.SerializeToString(), partition=0)
-    await store.raise_epoch(view.name)
-    logger.warning("a view went back", view=view.name, epoch=epoch)
-    return True

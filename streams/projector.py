@@ -6,7 +6,7 @@ positions in PostgreSQL decide.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from millrace.auth.sealing import open_secret, open_text
 from millrace.errors import StoreUnavailable
@@ -18,7 +18,7 @@ from millrace.views import VIEWS
 from millrace.views.data_keys import DataKeys, TextOpener
 from streams import registrations
 from streams.process import StreamParts, run
-from streams.progress import ProgressPublisher, raise_epoch_if_back
+from streams.progress import Progress, published
 from streams.projection import Projection
 
 RETRY_S = 0.2
@@ -53,15 +53,24 @@ def projection_of(view: View, parts: StreamParts) -> Projection:
     )
 
 
-async def open_views(parts: StreamParts, views: Sequence[View]) -> None:
+async def open_views(parts: StreamParts, views: Sequence[View]) -> list[Progress]:
+    """Every view has its positions, and whoever went back while nobody looked a new epoch."""
+    known = await published(parts.log)
+    watched = []
     for view in views:
         partitions = {topic: parts.log.partitions_of(topic) for topic in view.topics}
         await parts.views.open_view(view.schema, partitions, parts.identity.log_id)
-        await raise_epoch_if_back(view, parts.views, parts.log)
+        progress = Progress(view, parts.views, parts.log, known.get(view.name))
+        await progress.look()
+        watched.append(progress)
+    return watched
 
 
-async def follow(view: View, parts: StreamParts) -> None:
-    """One view follows its topics until cancelled. Raises what only an operator can mend."""
+async def follow(view: View, parts: StreamParts, back: asyncio.Event) -> None:
+    """One view follows its topics until cancelled. Raises what only an operator can mend.
+
+    `back` is set when the view went back: the reader has to go back with it.
+    """
     projection = projection_of(view, parts)
 
     async def stored(partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -73,6 +82,10 @@ async def follow(view: View, parts: StreamParts) -> None:
     settings = parts.settings
     try:
         while True:
+            if back.is_set():
+                back.clear()
+                for topic, partition in reader.assigned:
+                    reader.reread(topic, partition)
             try:
                 taken = await projection.step(
                     reader,
@@ -89,24 +102,27 @@ async def follow(view: View, parts: StreamParts) -> None:
         await reader.close()
 
 
-async def publish(parts: StreamParts) -> None:
-    """Five times a second, what has changed."""
-    publishers = [ProgressPublisher(view, parts.views, parts.log) for view in VIEWS]
+async def watch(
+    progresses: Sequence[Progress], backs: Mapping[str, asyncio.Event], parts: StreamParts
+) -> None:
+    """Five times a second: publish what has changed, and tell the view that went back."""
     while True:
-        for publisher in publishers:
+        for progress in progresses:
             try:
-                await publisher.publish()
+                if await progress.look():
+                    backs[progress.view.name].set()
             except StoreUnavailable as error:
                 logger.warning("progress waits", why=error.message)
         await parts.clock.sleep(parts.settings.progress_interval_s)
 
 
 async def main(parts: StreamParts) -> None:
-    await open_views(parts, VIEWS)
+    progresses = await open_views(parts, VIEWS)
+    backs = {view.name: asyncio.Event() for view in VIEWS}
     async with asyncio.TaskGroup() as tasks:
         for view in VIEWS:
-            tasks.create_task(follow(view, parts), name=view.name)
-        tasks.create_task(publish(parts), name="progress")
+            tasks.create_task(follow(view, parts, backs[view.name]), name=view.name)
+        tasks.create_task(watch(progresses, backs, parts), name="progress")
         tasks.create_task(registrations.follow(parts), name="registrations")
         parts.ready = True
 

@@ -86,9 +86,12 @@ async def running_millrace(
 
 
 @asynccontextmanager
-async def running(stack: StackStatus, folder: Path) -> AsyncIterator[RunningMillrace]:
+async def running(
+    stack: StackStatus, folder: Path, *, postgres_dsn: str = ""
+) -> AsyncIterator[RunningMillrace]:
+    """`postgres_dsn`: another PostgreSQL than the stack's."""
     name = f"t{secrets.token_hex(5)}"
-    async with _database(str(stack.settings["postgres_dsn"]), name) as dsn:
+    async with _database(postgres_dsn or str(stack.settings["postgres_dsn"]), name) as dsn:
         environment = {
             "MILLRACE_STACK_FILE": str(Path(stack.data_dir) / FILE),
             "MILLRACE_POSTGRES_DSN": dsn,
@@ -117,10 +120,15 @@ async def running(stack: StackStatus, folder: Path) -> AsyncIterator[RunningMill
 @asynccontextmanager
 async def _database(dsn: str, name: str) -> AsyncIterator[str]:
     """The address of a new, empty database; dropped afterwards."""
-    maker = await asyncpg.connect(dsn)
+    await _execute(dsn, f"CREATE DATABASE {name}")
+    yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
+    await _execute(dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    """On a connection of its own: the server may have been put back in between."""
+    connection = await asyncpg.connect(dsn)
     try:
-        await maker.execute(f"CREATE DATABASE {name}")
-        yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
-        await maker.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.execute(statement)
     finally:
-        await maker.close()
+        await connection.close()
