@@ -77,7 +77,7 @@ class DataKeys:
             boxes = await vault.boxes(
                 self._store, [(user_id, VAULT_KIND_DATA_KEY, b"") for user_id in some]
             )
-            for (user_id, kind, _), box in boxes.items():
+            for (user_id, _kind, _family), box in boxes.items():
                 secret = self._open(vault.vault_key(user_id, VAULT_KIND_DATA_KEY), box)
                 keys[user_id] = secret.data_key
         return keys

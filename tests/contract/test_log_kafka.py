@@ -168,11 +168,16 @@ async def test_after_a_refused_batch_the_log_takes_events_again(settings: Settin
     async with log_of(settings) as log, admin_of(settings) as admin:
         await admin.alter_configs([topic])
         taken = 0
-        with pytest.raises(OutcomeUnknown):
+
+        async def append_until_refused() -> None:
+            nonlocal taken
             # The broker takes up its new settings a little later than it acknowledges them.
             for _ in range(100):
                 await log.append("likes", b"k", secrets.token_bytes(5_000))
                 taken += 1
+
+        with pytest.raises(OutcomeUnknown):
+            await append_until_refused()
         for step in (1, 2):
             appended = await log.append("likes", b"k", b"y")
             assert appended.number == taken + step
