@@ -1,29 +1,51 @@
-"""`millrace bench NAME`: measurements against the bare parts, each one module."""
+"""`millrace bench NAME`: measurements against the bare parts, each one module of `cli/benches`."""
 
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
+from rich.console import Console
 
-from millrace.errors import InvalidRequest
+from cli.benches import figures
+from cli.benches.effort import BUILD, Effort
+from millrace.errors import InvalidRequest, MillraceError
 
-# name -> the module with `run() -> None`; each writes build/bench/NAME.json.
+# name -> the module with `async run(effort, told) -> list[Row]`.
 BENCHES: dict[str, str] = {
-    "fanout": "tests.load.bench_fanout",
-    "likes": "tests.load.bench_likes",
-    "rpc": "tests.load.bench_rpc",
-    "feed-read": "tests.load.bench_feed_read",
+    "fanout": "cli.benches.fanout",
+    "likes": "cli.benches.likes",
+    "rpc": "cli.benches.rpc",
+    "feed-read": "cli.benches.feed_read",
 }
 ALL = "all"
+_DEFAULT = Effort()
 
 
-def bench(name: Annotated[str, typer.Argument(help="one of them, or all")] = ALL) -> None:
+def bench(
+    name: Annotated[str, typer.Argument(help="one of them, or all")] = ALL,
+    rounds: Annotated[int, typer.Option(help="turns of each side", min=1)] = _DEFAULT.rounds,
+    seconds: Annotated[float, typer.Option(help="length of a turn, about")] = _DEFAULT.seconds,
+    graph: Annotated[Path | None, typer.Option(help="follow graph; each has its own")] = None,
+) -> None:
     """Measure against the bare parts driven in the same run."""
     if name != ALL and name not in BENCHES:
         raise InvalidRequest(f"unknown bench {name!r}; there are {', '.join([*BENCHES, ALL])}")
-    for one in BENCHES if name == ALL else (name,):
-        try:
-            module = importlib.import_module(BENCHES[one])
-        except ModuleNotFoundError as missing:
-            raise InvalidRequest(f"bench {one!r} is not here yet") from missing
-        module.run()
+    if name == ALL:
+        # In processes of their own, so that none inherits another's memory.
+        for one in BENCHES:
+            options = ("--rounds", str(rounds), "--seconds", str(seconds))
+            argv = (sys.executable, "-m", "cli.main", "bench", one, *options)
+            if subprocess.run(argv, check=False).returncode:
+                raise MillraceError(f"bench {one} failed")
+        return
+    console = Console()
+    module = importlib.import_module(BENCHES[name])
+    effort = Effort(rounds, seconds, graph)
+    rows = uvloop.run(module.run(effort, lambda text: console.print(f"  {text}", highlight=False)))
+    figures.write(rows, BUILD / f"{name}.json")
+    figures.print_rows(console, f"millrace bench {name}", rows)
+    console.print(f"figures: {BUILD / f'{name}.json'}")
