@@ -77,7 +77,6 @@ class Settings(BaseSettings):
     postgres_timeout_s: float = 5.0
     postgres_retries_max: int = 5
     postgres_scan_rows: int = 1_000
-    read_keys_max: int = 100
 
     # Reads
     page_size_default: int = 30
@@ -133,7 +132,6 @@ class Settings(BaseSettings):
 
     # Processes
     grpc_address: str = "127.0.0.1:50051"
-    grpc_processes: int = 2
     grpc_streams_max: int = 1_000
     grpc_message_bytes_max: int = 2 * 1024 * 1024
     grpc_calls_max: int = 2_000
@@ -148,6 +146,7 @@ class Settings(BaseSettings):
     ports_file: str = ""
     worker: int = 0
     log_level: str = "info"
+    traces_told_per_s_max: int = 100
     user_id_block: int = 1_000
 
     @model_validator(mode="after")

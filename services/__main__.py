@@ -1,4 +1,4 @@
-"""One gRPC server process: `python -m services`. The supervisor starts `grpc_processes` of them.
+"""One gRPC server process: `python -m services`. The supervisor starts several.
 
 Exit codes: 0 asked to end, 70 it cannot go on as it is (the supervisor starts it again).
 """

@@ -14,11 +14,14 @@ from services.parts import Parts
 
 
 class Call:
-    """Made by the frame, once an RPC. `trace`: 32 hex digits. `token`: what the caller has seen
-    himself do, and what he does in this call.
+    """Made by the frame, once an RPC. `trace`: 32 hex digits; `told`: whether processors tell
+    it. `token`: what the caller has seen himself do, and what he does in this call.
     """
 
-    __slots__ = ("_caller", "_until_s", "_user_id", "method", "parts", "token", "trace", "wrote")
+    __slots__ = (
+        "_caller", "_until_s", "_user_id", "method", "parts", "token", "told", "trace",
+        "wrote",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -28,10 +31,13 @@ class Call:
         caller: Caller | None,
         token: PositionToken,
         until_s: float,
+        *,
+        told: bool = False,
     ) -> None:
         self.parts = parts
         self.method = method
         self.trace = trace
+        self.told = told
         self.token = token
         self.wrote = False
         self._caller = caller
@@ -63,7 +69,7 @@ class Call:
     async def append(
         self, topic: str, key: bytes, event: Message | None, *, partition: int | None = None
     ) -> Appended:
-        """Write one event (None ends a key of a compacted topic) in this call's trace.
+        """Write one event (None ends a key of a compacted topic), in this call's trace if told.
 
         The answer's position token covers it. Raises OutcomeUnknown.
         """
@@ -72,7 +78,7 @@ class Call:
             key,
             event.SerializeToString() if event is not None else None,
             partition=partition,
-            headers={TRACE_HEADER: self.trace.encode()},
+            headers={TRACE_HEADER: self.trace.encode()} if self.told else None,
             timeout_s=min(self.left_s(), self.parts.settings.append_timeout_s),
         )
         own_partition = partition_of_owner(self.user_id, self.parts.log.partitions)

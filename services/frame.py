@@ -54,6 +54,7 @@ class Frame:
         self._settings = parts.settings
         self._sessions = Sessions(parts)
         self._position_key = parts.control.identity.key("position token")
+        self._telling = trace.Telling(parts.settings.traces_told_per_s_max)
         self._running = 0
         metrics.RPCS_RUNNING.set_function(lambda: self._running)
 
@@ -103,11 +104,13 @@ class Frame:
         """Everything that turns into a status happens in here."""
         started_s = time.perf_counter()
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-        trace_id = trace.begin(metadata.get(trace.TRACEPARENT, ""))
+        traceparent = metadata.get(trace.TRACEPARENT, "")
+        trace_id = trace.begin(traceparent)
+        told = self._telling.admits(traceparent)
         code = "CANCELLED"
         self._running += 1
         try:
-            answer = await self._limited(rpc, context, metadata, trace_id, request, work)
+            answer = await self._limited(rpc, context, metadata, trace_id, told, request, work)
             code = "OK"
         except Exception as error:  # noqa: BLE001  this is where every error becomes a status
             status = status_of(error, trace_id)
@@ -118,6 +121,8 @@ class Frame:
             self._running -= 1
             rpc.seconds.observe(time.perf_counter() - started_s)
             rpc.count(code)
+            if told:
+                log.info("answered", method=rpc.path, code=code)
         return answer
 
     async def _limited(
@@ -126,6 +131,7 @@ class Frame:
         context: _Context,
         metadata: dict[str, Any],
         trace_id: str,
+        told: bool,
         request: Any,
         work: Callable[[Call], _Answered],
     ) -> Message | None:
@@ -139,7 +145,7 @@ class Frame:
             if not rpc.open_to_all:
                 caller = await self._sessions.caller(metadata.get("authorization", ""))
             token = self._token(metadata.get(POSITION, ""))
-            call = Call(self._parts, rpc.path, trace_id, caller, token, until_s)
+            call = Call(self._parts, rpc.path, trace_id, caller, token, until_s, told=told)
             answer = await work(call)
         if call.wrote:
             position = position_token.encode(call.token, self._position_key)

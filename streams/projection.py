@@ -22,8 +22,8 @@ logger = logs.logger("streams.projection")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
-# A line an event would cost more than to apply it. Quiet batches are smaller than this, so a
-# trace that is looked for in a quiet system is found; in a busy one a few a batch are told.
+# Only traces that are told come with their events. A line costs more than to apply an event, so
+# where somebody samples all, a few a batch are told.
 TRACES_MAX = 8
 
 TopicPartition = tuple[str, int]

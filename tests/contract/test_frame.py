@@ -179,6 +179,9 @@ async def test_a_write_answers_a_position_and_carries_the_trace(probed: Probed) 
     (partition,) = [p for p, end in enumerate(await log.ends("likes")) if end]
     record = log.after("likes", partition, 0, 1000)[-1]
     assert record.headers[TRACE_HEADER].decode() == sent
+    # Whose caller asks for no telling has an id, too, but costs the log nothing.
+    await probed.like()
+    assert TRACE_HEADER not in log.after("likes", partition, 0, 1000)[-1].headers
 
 
 @pytest.mark.parametrize("position", ["x", "AAAA", "_" * 200])

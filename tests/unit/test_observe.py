@@ -62,6 +62,16 @@ def test_a_trace_is_taken_from_the_caller() -> None:
     assert trace.begin(trace.traceparent_of(sent)) == sent
 
 
+def test_sampled_traces_are_told_and_no_more_than_allowed() -> None:
+    now_s = 7.0
+    telling = trace.Telling(2, lambda: now_s)
+    sent = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+    assert not any(map(telling.admits, ("", "nonsense", f"00-{sent}-00", f"00-{sent}-02")))
+    assert [telling.admits(f"00-{sent}-{flags}") for flags in ("01", "03", "01")] == [1, 1, 0]
+    now_s = 8.0
+    assert telling.admits(f"00-{sent}-01")
+
+
 @given(st.text(max_size=60))
 def test_nonsense_begins_a_new_trace(traceparent: str) -> None:
     found = trace.begin(traceparent)
