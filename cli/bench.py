@@ -30,6 +30,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="turns of each side", min=1)] = _DEFAULT.rounds,
     seconds: Annotated[float, typer.Option(help="length of a turn, about")] = _DEFAULT.seconds,
     graph: Annotated[Path | None, typer.Option(help="follow graph; each has its own")] = None,
+    build: Annotated[Path, typer.Option(help="folder for data and figures")] = BUILD,
 ) -> None:
     """Measure against the bare parts driven in the same run."""
     if name != ALL and name not in BENCHES:
@@ -37,15 +38,16 @@ def bench(
     if name == ALL:
         # In processes of their own, so that none inherits another's memory.
         for one in BENCHES:
-            options = ("--rounds", str(rounds), "--seconds", str(seconds))
+            options = ["--rounds", str(rounds), "--seconds", str(seconds), "--build", str(build)]
+            options += ["--graph", str(graph)] if graph else []
             argv = (sys.executable, "-m", "cli.main", "bench", one, *options)
             if subprocess.run(argv, check=False).returncode:
                 raise MillraceError(f"bench {one} failed")
         return
     console = Console()
     module = importlib.import_module(BENCHES[name])
-    effort = Effort(rounds, seconds, graph)
+    effort = Effort(rounds, seconds, graph, build)
     rows = uvloop.run(module.run(effort, lambda text: console.print(f"  {text}", highlight=False)))
-    figures.write(rows, BUILD / f"{name}.json")
+    figures.write(rows, build / f"{name}.json")
     figures.print_rows(console, f"millrace bench {name}", rows)
-    console.print(f"figures: {BUILD / f'{name}.json'}")
+    console.print(f"figures: {build / f'{name}.json'}")

@@ -41,13 +41,14 @@ _POLL_S = 0.03
 _SAMPLE = 2_000
 _DELIVERED = "millrace_feed_rows_delivered_total"
 _PLANNED = "millrace_feed_rows_planned_total"
+_PROCESSES = ("projector", "fanout")
 # The fan-out is held for moments, which must not look like its death.
 _ENVIRONMENT = {"MILLRACE_GROUP_SESSION_MS": "60000"}
 
 
 async def run(effort: Effort, told: Told) -> list[Row]:
     async with (
-        Stand("fanout", told, processes=("projector", "fanout"), environment=_ENVIRONMENT) as stand,
+        Stand("fanout", effort, told, processes=_PROCESSES, environment=_ENVIRONMENT) as stand,
         open_stores(stand.settings) as stores,
         contextlib.AsyncExitStack() as opened,
     ):

@@ -40,7 +40,7 @@ _PAGE = "SELECT media_id, author_id FROM feed_by_user WHERE user_id = ? LIMIT 30
 
 async def run(effort: Effort, told: Told) -> list[Row]:
     async with (
-        Stand("feed-read", told, processes=_PROCESSES) as stand,
+        Stand("feed-read", effort, told, processes=_PROCESSES) as stand,
         contextlib.AsyncExitStack() as opened,
     ):
         address = stand.settings.grpc_address

@@ -23,7 +23,6 @@ from millrace.errors import Bug
 from millrace.log.control import read_identity
 from millrace.log.kafka import KafkaLog
 from millrace.log.port import LogReader
-from millrace.observe import logs
 from millrace.settings import Settings
 from millrace.stores.changes import Batch, EdgeChange, Move
 from millrace.stores.migrate import migrate
@@ -43,7 +42,7 @@ _DATABASES = {"product": "", "bare part": "bare", "store alone": "alone"}
 
 async def run(effort: Effort, told: Told) -> list[Row]:
     async with (
-        Stand("likes", told, servers=("kafka", "postgres")) as stand,
+        Stand("likes", effort, told, servers=("kafka", "postgres")) as stand,
         contextlib.AsyncExitStack() as opened,
     ):
         settings = stand.settings
@@ -61,8 +60,7 @@ async def run(effort: Effort, told: Told) -> list[Row]:
         await append(log, likes, SystemClock())
         a_batch = records_a_batch(stand.kafka_data_dir, TOPIC)
         sides = await _sides(settings, log, likes, size, opened)
-        with _lines_aside(stand):
-            found = await stand.rounds(effort.rounds, sides)
+        found = await stand.rounds(effort.rounds, sides)
         for name in _DATABASES:
             await _check(_dsn(settings, _DATABASES[name]), size * (effort.rounds + 1))
     return _rows(found, size, a_batch, settings)
@@ -231,12 +229,3 @@ async def _check(dsn: str, expected: int) -> None:
     await connection.close()
     if any(value != expected for value in found):
         raise Bug(f"expected {expected} likes in rows, inverse and counts, found {found}")
-
-
-@contextlib.contextmanager
-def _lines_aside(stand: Stand) -> Any:
-    """The projector's log lines go to a file, as the real one's do."""
-    logs.configure("bench", stand.settings.log_level)
-    file = stand.kafka_data_dir.parent / "logs" / "bench.log"
-    with file.open("w", buffering=1) as lines, contextlib.redirect_stderr(lines):
-        yield

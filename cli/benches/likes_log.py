@@ -5,7 +5,6 @@ that items are as unevenly liked as people are followed.
 """
 
 import asyncio
-import secrets
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from millrace.clock import Clock
 from millrace.ids import IdMint
 from millrace.log.kafka import KafkaLog
 from millrace.log.partitioner import key_of, partition_of_owner
-from millrace.log.port import TRACE_HEADER
 from millrace.traffic.graph import Graph
 from social.log.v1.likes_pb2 import LikesEvent, MediaLiked
 
@@ -56,12 +54,8 @@ async def append(log: KafkaLog, likes: list[Like], clock: Clock) -> None:
     async def write() -> None:
         for like in waiting:
             liked = MediaLiked(user_id=like.user_id, media_id=like.media_id, at_ms=clock.now_ms())
-            await log.append(
-                TOPIC,
-                key_of(like.user_id),
-                LikesEvent(liked=liked).SerializeToString(),
-                headers={TRACE_HEADER: secrets.token_hex(16).encode()},
-            )
+            event = LikesEvent(liked=liked)
+            await log.append(TOPIC, key_of(like.user_id), event.SerializeToString())
 
     async with asyncio.TaskGroup() as writers:
         for _ in range(CALLS_AT_ONCE):

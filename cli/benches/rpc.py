@@ -33,7 +33,7 @@ _PROJECTOR, _SERVER, _EMPTY = "projector", "grpc-0", "empty"
 
 async def run(effort: Effort, told: Told) -> list[Row]:
     async with (
-        Stand("rpc", told, processes=(_PROJECTOR, _SERVER)) as stand,
+        Stand("rpc", effort, told, processes=(_PROJECTOR, _SERVER)) as stand,
         contextlib.AsyncExitStack() as opened,
     ):
         log = KafkaLog(stand.settings)

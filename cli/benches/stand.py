@@ -1,6 +1,6 @@
 """What a bench stands on: servers of its own, Millrace's processes that it asks for, and rounds.
 
-    async with Stand("likes", servers=("kafka", "postgres"), told=print) as stand: …
+    async with Stand("likes", effort, print, servers=("kafka", "postgres")) as stand: …
 
 Fresh data each time, on ports that nobody usually has, so that a bench runs beside `make up`.
 """
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from cli.benches import cpu
-from cli.benches.effort import BUILD
+from cli.benches.effort import Effort
 from cli.benches.figures import Round
 from cli.installation import environment_of, prepare_own
 from cli.processes import own_children
@@ -37,13 +37,14 @@ class Stand:
     def __init__(
         self,
         name: str,
+        effort: Effort,
         told: Told,
         *,
         servers: tuple[str, ...] = SERVERS,
         processes: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        data_dir = BUILD / f"{name}.data"
+        data_dir = effort.build / f"{name}.data"
         _remove(data_dir)
         settings = StackSettings(data_dir=data_dir, servers=servers, usual_ports=False)
         self.told = told
