@@ -16,7 +16,7 @@ from cli.steps import Steps
 from millrace.errors import MillraceError
 
 # About half of what two cores carry, servers and clients together.
-RATE_PER_S = 120.0
+RATE_PER_S = 100.0
 _LINE_COLUMNS = 110
 
 
@@ -24,7 +24,7 @@ def demo(
     seconds: Annotated[float, typer.Option(help="length of the traffic")] = 60.0,
     rate: Annotated[float, typer.Option(help="calls a second")] = RATE_PER_S,
     seed: Annotated[int, typer.Option(help="of the plan and the pictures")] = 1,
-    actors: Annotated[int, typer.Option(help="people of the graph who come online")] = 320,
+    actors: Annotated[int, typer.Option(help="people of the graph who come online")] = 300,
 ) -> None:
     """Start everything, load a real graph, run real traffic, check it, show it, stop."""
     console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)

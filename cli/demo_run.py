@@ -17,10 +17,12 @@ from cli.installation import environment_of, prepare_own, start_processes
 from cli.processes import ROOT
 from cli.steps import Step, Steps
 from cli.stores import OpenStores, open_stores
+from deploy.local import status
 from deploy.local.stack import LocalStack, StackSettings
 from millrace.auth.keys import Keys, load_keys
 from millrace.client import Client
 from millrace.clock import SystemClock
+from millrace.errors import FailedPrecondition
 from millrace.traffic.actors import Actor, Cast
 from millrace.traffic.checks import Check, Checks, feed_of, stored_edges
 from millrace.traffic.graph import read_graph
@@ -40,7 +42,7 @@ from streams.owed_rows import check_owed_rows
 BUILD = ROOT / "build" / "demo"
 GRAPH = ROOT / "tests" / "data" / "twitch-pt.follows.gz"
 PICTURES = ROOT / "tests" / "data" / "pictures"
-_CATCH_UP_S = 60.0
+_CATCH_UP_S = 120.0
 _SHOWN = 12
 _CONNECTIONS = 8
 _TICK_S = 0.25
@@ -59,6 +61,9 @@ class DemoRun:
 
     async def run(self) -> None:
         """Raises ChildFailed when a process cannot be kept alive."""
+        running = status.read(BUILD / "data")
+        if running is not None and running.running():
+            raise FailedPrecondition(f"a demo is running in {BUILD}")
         _remove(BUILD)
         stack = LocalStack(StackSettings(data_dir=BUILD / "data"), report=self._told)
         with self._steps.shown(), ExitStack() as starting:

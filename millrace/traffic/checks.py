@@ -80,12 +80,12 @@ class Checks:
         yield await self.feeds()
 
     def registrations(self) -> Check:
-        check = Check("every acknowledged registration has its handle")
+        check = Check("every acknowledged registration has its handle, every profile its update")
         for user_id, handle in self._record.acknowledged.registered.items():
             found = self._oracle.handle(user_id) if user_id in self._oracle.users else None
             check.expect(f"user {user_id}", handle, found)
-        for user_id, bio in self._record.acknowledged.profiles.items():
-            check.expect(f"bio of user {user_id}", bio, self._oracle.users[user_id].bio)
+        for update in self._record.acknowledged.profiles:
+            check.expect(f"profile {update}", True, update in self._history.profiles)
         return check
 
     def uploads(self) -> Check:

@@ -14,7 +14,7 @@ from millrace.log.port import Log
 from millrace.log.topics import DEAD_SUFFIX, TOPICS
 from millrace.oracle import Oracle
 from millrace.traffic.record import Edge
-from social.log.v1 import follows_pb2, likes_pb2, vault_pb2
+from social.log.v1 import follows_pb2, likes_pb2, users_pb2, vault_pb2
 
 # Keys before texts, names and users before what refers to them.
 _TOPICS = ("vault", "names", "users", "media", "follows", "likes")
@@ -25,10 +25,13 @@ _EMPTY_BATCHES_MAX = 20
 
 @dataclass(slots=True)
 class History:
-    """`edges`: how often each write on an edge is in the log. `ends`: positions read up to."""
+    """`edges`: how often each write on an edge is in the log. `profiles`: (user, bio) of every
+    update. `ends`: positions read up to.
+    """
 
     oracle: Oracle = field(default_factory=Oracle)
     edges: Counter[Edge] = field(default_factory=Counter)
+    profiles: set[tuple[int, str]] = field(default_factory=set)
     events: Counter[str] = field(default_factory=Counter)
     dead_letters: dict[str, int] = field(default_factory=dict)
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -44,6 +47,8 @@ class History:
         text = sealing.open_text(data_key, sealed) if sealed and data_key else b""
         self.oracle.apply(event.message, number=event.number, text=text)
         match event.message:
+            case users_pb2.ProfileUpdated(user_id=user):
+                self.profiles.add((user, users_pb2.ProfileText.FromString(text).bio))
             case likes_pb2.MediaLiked(user_id=user, media_id=media):
                 self.edges[Edge("likes", user, media, live=True)] += 1
             case likes_pb2.MediaUnliked(user_id=user, media_id=media):

@@ -39,11 +39,13 @@ class Edge(NamedTuple):
 
 @dataclass(slots=True)
 class Acknowledged:
-    """What the log must hold. `edges` counts acknowledgements of equal writes."""
+    """What the log must hold. `registered`: handle by user; `profiles`: (user, bio) of updates;
+    `edges` counts acknowledgements of equal writes.
+    """
 
     uploads: list[Upload] = field(default_factory=list)
     registered: dict[int, str] = field(default_factory=dict)
-    profiles: dict[int, str] = field(default_factory=dict)
+    profiles: list[tuple[int, str]] = field(default_factory=list)
     edges: Counter[Edge] = field(default_factory=Counter)
 
     @property

@@ -139,7 +139,7 @@ class Traffic:
         )
         async with actor.writing:
             await self._client.call(lambda s: s.users.UpdateProfile, request, actor.session)
-            self.record.acknowledged.profiles[actor.user_id] = bio
+            self.record.acknowledged.profiles.append((actor.user_id, bio))
 
     async def _get_users(self, action: Action) -> None:
         actor = self._actor(action)
