@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.status import StackStatus, wait_ready
+from deploy.local.status import StackStatus, read, wait_ready
 from millrace.auth.keys import ensure_keys
+from millrace.errors import StoreUnavailable
 from millrace.log.codec import decode
 from millrace.log.create import create_log
 from millrace.log.kafka import KafkaLog
@@ -27,19 +28,18 @@ from millrace.stores.changes import Batch, Change, Move
 from millrace.stores.feed_port import FeedRow
 from millrace.stores.postgres import PostgresStore
 from millrace.views import VIEWS, follows, lag, media
-from streams.delivery import NAME
 from streams.owed_rows import check_owed_rows
 from tests.databases import migrated_template, postgres_settings, stack_settings
 from tests.histories import History, write
 
 __all__ = ["migrated_template", "postgres_settings", "stack_settings"]
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 AUTHORS = range(1, 31)
 FOLLOWERS = range(1, 121)
-POSTS = 400
-SOON_S = 60.0
+POSTS = 200
+SOON_S = 120.0
 LEFT_BY_ITSELF = 70
 
 
@@ -72,6 +72,9 @@ class Worker:
     def kill(self, sent: signal.Signals) -> int:
         self._process.send_signal(sent)
         return self._process.wait(20)
+
+    def send(self, sent: signal.Signals) -> None:
+        self._process.send_signal(sent)
 
     def lines(self) -> list[dict[str, object]]:
         found = []
@@ -217,33 +220,63 @@ async def test_it_ends_in_order_and_goes_on_where_it_was(millrace: Installation)
     assert told == ["planned", "delivering"]
 
 
+@pytest.mark.timeout(420)
 async def test_rows_that_cassandra_forgets_are_delivered_again(
     millrace: Installation, stack: StackStatus
 ) -> None:
-    """SIGKILL right after the acknowledgement: its commit log is synced every 10 s."""
+    """SIGKILL right after an acknowledgement: the commit log is synced every 10 s.
+
+    How much is forgotten is chance; so here everything is, while the worker looks away.
+    """
     await millrace.append("follows", list(graph()))
     await millrace.project(follows.VIEW)
-    await millrace.append("media", posts(0, POSTS))
+    await millrace.append("media", posts(0, POSTS // 2))
     await millrace.project(media.VIEW)
     await millrace.until(millrace.caught_up)
+    millrace.worker.send(signal.SIGSTOP)
     probe = [FeedRow(1_000_000, media_id, 1) for media_id in range(1, 500)]
     await millrace.feeds.write(probe)
-    pid = stack.pid("cassandra")
+    pid = current(stack).pid("cassandra")
     os.kill(pid, signal.SIGKILL)
-    await wait_ready(Path(stack.data_dir), "cassandra", not_pid=pid)
+    await wait_ready(Path(stack.data_dir), "cassandra", not_pid=pid, timeout_s=200)
+    there = await _until_it_answers(
+        lambda: millrace.feeds.has_many([(row.user_id, row.media_id) for row in probe])
+    )
+    print(f"forgotten: {len(probe) - len(there)} of the last {len(probe)} rows")
+    keyspace = millrace.settings.cassandra_keyspace
+    await millrace.feeds._session.execute(f"TRUNCATE {keyspace}.feed_by_user")
+    millrace.worker.send(signal.SIGCONT)
     await millrace.until(lambda: _left(millrace))
     await millrace.until(millrace.caught_up)
-    pairs = [(row.user_id, row.media_id) for row in probe]
-    print("forgotten of the probe:", len(probe) - len(await millrace.feeds.has_many(pairs)))
+    await millrace.until(lambda: _all_there(millrace))
+    assert (await check_owed_rows(millrace.log, millrace.views, millrace.feeds)).checked > POSTS
+    assert "stepping back" in {line["event"] for line in millrace.worker.lines()}
+    # Once: the new generation was recorded when the position to start from was.
+    assert millrace.worker.exits == [LEFT_BY_ITSELF]
+
+
+def current(stack: StackStatus) -> StackStatus:
+    """As it is now: another test may have killed a server since the session began."""
+    status = read(Path(stack.data_dir))
+    assert status is not None
+    return status
+
+
+async def _until_it_answers(
+    ask: Callable[[], Awaitable[set[tuple[int, int]]]],
+) -> set[tuple[int, int]]:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                await asyncio.sleep(0.2)
+
+
+async def _all_there(millrace: Installation) -> bool:
+    """The lag was 0 before the step back as well, so the rows have to be looked for."""
     owed = await check_owed_rows(millrace.log, millrace.views, millrace.feeds)
-    assert owed.missing == []
-    assert owed.checked > POSTS
-    steps = [line for line in millrace.worker.lines() if line["event"] == "stepping back"]
-    assert steps
-    # Once: what was recorded at the step back holds.
-    assert millrace.worker.exits.count(LEFT_BY_ITSELF) == 1
-    history = await millrace.feeds.history(NAME, "chunks.small", 0)
-    assert len({generation for row in history for generation in row.generations.values()}) >= 1
+    return owed.missing_count == 0
 
 
 async def _left(millrace: Installation) -> bool:
