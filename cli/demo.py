@@ -31,15 +31,14 @@ def demo(
     report = DemoReport({"seconds": seconds, "rate": rate, "seed": seed, "actors": actors})
     run = DemoRun(report, Steps(console))
     asyncio.run(run.run())
+    if not report.checks:
+        raise MillraceError("broken off before the checks")
     report.write(BUILD / "report.json")
     report.print(console)
-    if run.shown_items:
-        console.print(feed_table(run.shown_handle, run.shown_items))
+    console.print(feed_table(run.shown_handle, run.shown_items))
     console.print(f"pictures: {BUILD / 'feed.png'}\nfigures:  {BUILD / 'report.json'}")
     if left := run.left():
         raise MillraceError(f"processes are left: {', '.join(left)}")
-    if not report.checks:
-        raise MillraceError("broken off before the checks")
     if not report.passed:
         wrong = sum(not check.passed for check in report.checks)
         raise MillraceError(f"{wrong} of {len(report.checks)} checks failed")
