@@ -44,14 +44,14 @@ class LiveView:
     def tell(self, text: str) -> None:
         self._notices.extend(text.splitlines())
         if not self._console.is_terminal:
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def opened(self, installation: Installation) -> None:
         """From now on with ports, lag, and how to call it."""
         self._installation = installation
         self._opened.set()
         if not self._console.is_terminal:
-            self._console.print(how_to_call(installation.grpc_address), highlight=False)
+            self._console.print(how_to_call(installation.grpc_address), soft_wrap=True)
 
     async def run(self, stack: LocalStack) -> None:
         measuring = asyncio.create_task(self._measure())
@@ -158,7 +158,7 @@ def how_to_call(address: str) -> Text:
         "from millrace.client import Client\n"
         "async def main():\n"
         f"    client = Client('{address}')\n"
-        "    print(await client.log_in('ana', 'correct horse'))\n"
+        "    print(await client.register('ben', 'correct horse'))\n"
         "    await client.close()\n"
         'asyncio.run(main())"'
     )

@@ -49,7 +49,7 @@ PER_UPLOAD: dict[Rpc, float] = {
 SETTLED_AFTER_S = 2.0
 # The first media come early, so that there is something to like.
 _FIRST_UPLOADS = 12
-_ARRIVALS_END = 0.6  # of the whole time
+_ARRIVALS_END = 0.75  # of the whole time
 _HOT_LIKES = 0.15  # of all likes
 _FIRST_FOLLOWS = 3
 _ZIPF = 0.5  # the k-th is drawn as often as k^-1.5
