@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from struct import Struct
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, WriteTimeout
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.query import BatchStatement, BatchType
 
@@ -19,7 +19,7 @@ from millrace.stores.cassandra_schema import statements
 KEYSPACE = "bare"
 _INSERT = "INSERT INTO feed_by_user (user_id, media_id, author_id) VALUES (?, ?, ?)"
 _PACK = Struct(">q").pack
-# As the product does when a node times out; a machine with much else to do makes it so.
+# A machine with much else to do makes a node time out, most of all one that has just started.
 _TRIES_AGAIN = 10
 
 Row = tuple[int, int, int]
@@ -37,29 +37,33 @@ class BareRows:
     def write(self, rows: Sequence[Row]) -> None:
         """Raises what the driver raises, when it does so again and again for one batch."""
         free = threading.Semaphore(self._batches_at_once)
-        failed: list[Exception] = []
+        refused: list[BatchStatement] = []
 
-        def send(batch: BatchStatement, tries_left: int) -> None:
-            def acknowledged(_: object) -> None:
+        def send(batch: BatchStatement) -> None:
+            def fail(_: Exception) -> None:
+                refused.append(batch)
                 free.release()
 
-            def refused(error: Exception) -> None:
-                if tries_left:
-                    send(batch, tries_left - 1)
-                    return
-                failed.append(error)
-                free.release()
-
-            self._session.execute_async(batch).add_callbacks(acknowledged, refused)
+            sent = self._session.execute_async(batch)
+            sent.add_callbacks(lambda _: free.release(), fail)
 
         for start in range(0, len(rows), self._batch_rows):
-            batch = self._packed(rows[start : start + self._batch_rows])
             free.acquire()
-            send(batch, _TRIES_AGAIN)
+            send(self._packed(rows[start : start + self._batch_rows]))
         for _ in range(self._batches_at_once):
             free.acquire()
-        if failed:
-            raise failed[0]
+        for batch in refused:
+            self._again(batch)
+
+    def _again(self, batch: BatchStatement) -> None:
+        """One by one: a node that times out has too much to do."""
+        for _ in range(_TRIES_AGAIN):
+            try:
+                self._session.execute(batch)
+                return
+            except WriteTimeout:
+                continue
+        self._session.execute(batch)
 
     def _packed(self, rows: Sequence[Row]) -> BatchStatement:
         query_id = self._insert.query_id
