@@ -28,6 +28,7 @@ READ_RECORDS_MAX = 500
 READ_WAIT_S = 1.0
 MEDIA_READ_MAX = 100
 FOLLOWERS_READ_MAX = 5_000
+PAIRS_AT_ONCE_MAX = 100_000
 
 
 @dataclass(slots=True)
@@ -75,39 +76,39 @@ async def check_owed_rows(
             if row is not None and row.uploaded_number == post.number:
                 by_author[post.author_id].append(post)
     owed = OwedRows()
+    asked: list[FeedRow] = []
     for author_id, of_author in by_author.items():
-        await _check_author(owed, log, views, feeds, author_id, of_author, missing_max)
+        async for row in _owed(log, views, author_id, of_author):
+            asked.append(row)
+            if len(asked) >= PAIRS_AT_ONCE_MAX:
+                await _look(owed, feeds, asked, missing_max)
+                asked = []
+    await _look(owed, feeds, asked, missing_max)
     return owed
 
 
-async def _check_author(
-    owed: OwedRows,
-    log: Log,
-    views: ViewStore,
-    feeds: FeedStore,
-    author_id: int,
-    posts: Sequence[_Planned],
-    missing_max: int,
+async def _look(
+    owed: OwedRows, feeds: FeedStore, rows: Sequence[FeedRow], missing_max: int
 ) -> None:
+    """Many at once, since the store asks once for all rows of a feed."""
+    there = await feeds.has_many([(row.user_id, row.media_id) for row in rows])
+    missing = [row for row in rows if (row.user_id, row.media_id) not in there]
+    owed.add(missing, len(rows), missing_max)
+
+
+async def _owed(
+    log: Log, views: ViewStore, author_id: int, posts: Sequence[_Planned]
+) -> AsyncIterator[FeedRow]:
     after: int | None = None
     while True:
         page = await follows.FOLLOWS.inverse_page(
             views, author_id, after=after, limit=FOLLOWERS_READ_MAX
         )
-        partitions = [partition_of_owner(edge.source, log.partitions) for edge in page]
-        for post in posts:
-            followers = [
-                edge.source
-                for edge, partition in zip(page, partitions, strict=True)
-                if edge.version <= post.follows_numbers[partition]
-            ]
-            there = await feeds.has_many([(follower, post.media_id) for follower in followers])
-            missing = [
-                FeedRow(follower, post.media_id, author_id)
-                for follower in followers
-                if (follower, post.media_id) not in there
-            ]
-            owed.add(missing, len(followers), missing_max)
+        for edge in page:
+            partition = partition_of_owner(edge.source, log.partitions)
+            for post in posts:
+                if edge.version <= post.follows_numbers[partition]:
+                    yield FeedRow(edge.source, post.media_id, author_id)
         if len(page) < FOLLOWERS_READ_MAX:
             return
         after = page[-1].source
