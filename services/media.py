@@ -9,7 +9,7 @@ from millrace import policy
 from millrace.errors import InvalidRequest, NotFound, StoreUnavailable, Unimplemented
 from millrace.log.partitioner import key_of
 from millrace.relations.entity import READ_KEYS_MAX
-from millrace.views import media, users
+from millrace.views import likes, media, users
 from millrace.views.hydration import media_facts, media_items
 from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR
 from services import presentation
@@ -44,7 +44,7 @@ class MediaService:
         return pb.UploadMediaResponse(media=presentation.media_item(items[media_id]))
 
     async def get_media(self, call: Call, request: pb.GetMediaRequest) -> pb.GetMediaResponse:
-        stale = await call.stale(media.VIEW, users.VIEW)
+        stale = await call.stale(media.VIEW, users.VIEW, likes.VIEW)
         ids = list(dict.fromkeys(request.media_ids))
         items = await media_items(self._store, ids, call.user_id)
         return pb.GetMediaResponse(
@@ -57,7 +57,7 @@ class MediaService:
     ) -> pb.ListUserMediaResponse:
         owner_id = request.user_id
         page = page_of(call, "user_media", owner_id, request.page_size, request.page_token)
-        stale = await call.stale(media.VIEW, users.VIEW)
+        stale = await call.stale(media.VIEW, users.VIEW, likes.VIEW)
         policy.check_user_seen(owner_id in await users.by_id(self._store, [owner_id]))
         edges = await MEDIA_BY_AUTHOR.page(
             self._store, owner_id, before=page.after, limit=page.limit + 1

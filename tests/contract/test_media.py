@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from PIL import Image
 
+from millrace.views import likes as likes_view
 from social.v1 import (
     feed_pb2,
     feed_pb2_grpc,
@@ -17,7 +18,7 @@ from social.v1 import (
     media_pb2_grpc,
 )
 from social.v1 import media_pb2 as pb
-from tests.serving import Person, World, refusal, serving
+from tests.serving import Person, World, position_of, refusal, serving
 from tests.serving import new_request_id as new_id
 
 
@@ -49,6 +50,37 @@ async def upload(
     answer = await stub.UploadMedia(stream(), metadata=person.metadata, timeout=20)
     item: pb.MediaItem = answer.media
     return item
+
+
+async def test_one_s_own_like_is_drawn_or_the_answer_says_stale() -> None:
+    async with serving() as world:
+        ana = await world.register("ana")
+        item = await upload(world, ana, requests(picture(), new_id()))
+        await world.hold(likes_view.VIEW)
+        like = likes_pb2_grpc.LikesServiceStub(world.channel).LikeMedia(
+            likes_pb2.LikeMediaRequest(request_id=new_id(), media_id=item.id),
+            metadata=ana.metadata,
+        )
+        await like
+        covering = (*ana.metadata, ("millrace-position", await position_of(like)))
+        media = media_pb2_grpc.MediaServiceStub(world.channel)
+        feed = feed_pb2_grpc.FeedServiceStub(world.channel)
+        reads = (
+            lambda: media.GetMedia(pb.GetMediaRequest(media_ids=[item.id]), metadata=covering),
+            lambda: media.ListUserMedia(
+                pb.ListUserMediaRequest(user_id=ana.user_id), metadata=covering
+            ),
+            lambda: feed.GetFeed(feed_pb2.GetFeedRequest(), metadata=covering),
+        )
+        assert [(await read()).stale for read in reads] == [True] * 3
+        world.release(likes_view.VIEW)
+        for read in reads:
+            answer = await read()
+            assert answer.stale or answer.items[0].viewer_likes
+        await world.process_all()
+        for read in reads:
+            answer = await read()
+            assert (answer.stale, answer.items[0].likes_count) == (False, 1)
 
 
 async def test_an_upload_is_seen_downloaded_liked_and_in_the_followers_feed() -> None:
