@@ -10,7 +10,7 @@ One set for a module. The processes are children of the test process, supervised
 
 import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,17 @@ from deploy.local.stack import LocalStack, StackSettings
 from deploy.local.status import FILE, StackStatus, wait_ready
 from deploy.local.watch import RestartPolicy
 from millrace.auth.keys import Keys, load_keys
-from millrace.client import Client
+from millrace.client import Client, Session
 from millrace.clock import SystemClock
 from millrace.settings import Settings
+from millrace.traffic.checks import Check, Checks, stored_edges
+from millrace.traffic.graph_load import load_graph
 from millrace.traffic.history import History, read_history
+from millrace.traffic.record import Record
 from millrace.views import lag
+from millrace.views.follows import FOLLOWS
+from millrace.views.likes import LIKES
+from streams.owed_rows import check_owed_rows
 
 PASSWORD = "correct horse"
 CATCH_UP_S = 60.0
@@ -75,6 +81,29 @@ class RunningMillrace:
 
     async def history(self) -> History:
         return await read_history(self.stores.log, self.keys.master)
+
+    async def all_checks(self, sessions: Sequence[Session], record: Record) -> list[Check]:
+        """Waits for the processors, then runs every check that the demo runs.
+
+        `sessions`: whose feeds are read; the first one looks at everything else.
+        """
+        await self.process_all()
+        history = await self.history()
+        checks = [check async for check in Checks(self.client, sessions, record, history).all()]
+        views, oracle = self.stores.views, history.oracle
+        checks.append(await stored_edges(views, FOLLOWS.table, "follows", oracle.following))
+        checks.append(await stored_edges(views, LIKES.table, "likes", oracle.likers))
+        found = await check_owed_rows(self.stores.log, views, self.stores.feeds)
+        checks.append(Check("owed rows", found.checked, found.missing_count))
+        return checks
+
+    async def people(self, following: Sequence[Sequence[int]]) -> list[int]:
+        """The user ids of a graph's people, loaded and in the views. Once a RunningMillrace."""
+        ids = await load_graph(
+            self.stores.log, self.keys, SystemClock(), self.settings, following, told=print
+        )
+        await self.process_all()
+        return ids
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,15 @@ import io
 import pytest
 from PIL import Image
 
-from millrace.auth.keys import load_keys
 from millrace.client import Client, Session, new_request_id
-from millrace.clock import SystemClock
 from millrace.errors import AlreadyExists, Unauthenticated
 from millrace.traffic.actors import Cast
-from millrace.traffic.checks import Check, Checks, feed_of, stored_edges
-from millrace.traffic.graph_load import load_graph
+from millrace.traffic.checks import feed_of
 from millrace.traffic.plan import Rpc, make_plan
 from millrace.traffic.record import Acknowledged, Edge, Record
 from millrace.traffic.report import report_of
 from millrace.traffic.run import Post, Traffic
-from millrace.views.follows import FOLLOWS
-from millrace.views.likes import LIKES
 from social.v1 import follows_pb2, likes_pb2, media_pb2
-from streams.owed_rows import check_owed_rows
 from tests.running import PASSWORD, RunningMillrace, running_millrace
 
 __all__ = ["running_millrace"]
@@ -44,21 +38,6 @@ async def like(client: Client, session: Session, media_id: int) -> None:
     await client.call(lambda stubs: stubs.likes.LikeMedia, request, session)
 
 
-async def all_checks(
-    millrace: RunningMillrace, sessions: list[Session], record: Record
-) -> list[Check]:
-    """Waits for the processors, then runs every check that the demo runs."""
-    await millrace.process_all()
-    history = await millrace.history()
-    checks = [check async for check in Checks(millrace.client, sessions, record, history).all()]
-    views, oracle = millrace.stores.views, history.oracle
-    checks.append(await stored_edges(views, FOLLOWS.table, "follows", oracle.following))
-    checks.append(await stored_edges(views, LIKES.table, "likes", oracle.likers))
-    found = await check_owed_rows(millrace.stores.log, views, millrace.stores.feeds)
-    checks.append(Check("owed rows", found.checked, found.missing_count))
-    return checks
-
-
 async def test_a_picture_reaches_the_followers_feed(running_millrace: RunningMillrace) -> None:
     client = running_millrace.client
     ana = await client.register("ana", PASSWORD, "Ana")
@@ -79,7 +58,7 @@ async def test_a_picture_reaches_the_followers_feed(running_millrace: RunningMil
     record = Record(acknowledged=Acknowledged(registered={ana.user_id: "ana", ben.user_id: "ben"}))
     record.acknowledged.edges[Edge("follows", ben.user_id, ana.user_id, live=True)] += 1
     record.acknowledged.edges[Edge("likes", ben.user_id, item.id, live=True)] += 1
-    for check in await all_checks(running_millrace, [ana, ben], record):
+    for check in await running_millrace.all_checks([ana, ben], record):
         assert check.passed, check
 
 
@@ -110,11 +89,7 @@ async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMi
     millrace = running_millrace
     people = 30
     following = [[(i + step) % people for step in (1, 2, 3, 7)] for i in range(people)]
-    keys = load_keys(millrace.settings.keys_dir)
-    ids = await load_graph(
-        millrace.stores.log, keys, SystemClock(), millrace.settings, following, told=print
-    )
-    await millrace.process_all()
+    ids = await millrace.people(following)
     plan = make_plan(following, seed=5, seconds=8.0, rate=30.0, actors=12)
     cast = Cast(millrace.client, ids, run=".t")
     posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
@@ -123,7 +98,7 @@ async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMi
     assert report.failures == {}
     assert {rpc.rpc for rpc in report.by_rpc} >= {Rpc.LOG_IN, Rpc.UPLOAD, Rpc.LIKE, Rpc.GET_FEED}
     sessions = [actor.session for actor in cast.online()]
-    for check in await all_checks(millrace, sessions, record):
+    for check in await millrace.all_checks(sessions, record):
         assert check.passed, check
 
 
