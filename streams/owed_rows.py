@@ -78,8 +78,8 @@ async def check_owed_rows(
     owed = OwedRows()
     asked: list[FeedRow] = []
     for author_id, of_author in by_author.items():
-        async for row in _owed(log, views, author_id, of_author):
-            asked.append(row)
+        async for owed_row in _owed(log, views, author_id, of_author):
+            asked.append(owed_row)
             if len(asked) >= PAIRS_AT_ONCE_MAX:
                 await _look(owed, feeds, asked, missing_max)
                 asked = []

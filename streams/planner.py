@@ -178,16 +178,24 @@ class Planner:
         by_author: defaultdict[int, list[Post]] = defaultdict(list)
         for post in posts:
             by_author[post.author_id].append(post)
-        waiting = deque((author_id, 0) for author_id in by_author)
-        while waiting:
-            # An author with more pages goes to the back of the queue, so that the pages of large
-            # authors are interleaved and the small ones are done first.
-            some = [waiting.popleft() for _ in range(min(len(waiting), self._pages_parallel))]
-            for (author_id, after), page in zip(some, await self._pages(some), strict=True):
-                large = after > 0 or len(page) >= self._large_followers
+        authors, limit = list(by_author), self.settings.follower_page_rows
+        waiting: deque[tuple[int, int]] = deque()
+        for start in range(0, len(authors), READ_KEYS_MAX):
+            some = authors[start : start + READ_KEYS_MAX]
+            firsts = await follows.FOLLOWS.inverse_ids(self.store, some, limit=limit)
+            for author_id, page in firsts.items():
+                lane = LARGE if len(page) >= self._large_followers else SMALL
                 for post in by_author[author_id]:
-                    await lanes.add(LARGE if large else SMALL, post, page)
-                if len(page) >= self.settings.follower_page_rows:
+                    await lanes.add(lane, post, page)
+                if len(page) >= limit:
+                    waiting.append((author_id, page[-1]))
+        while waiting:
+            # An author with more pages goes to the back of the queue: large ones interleave.
+            more = [waiting.popleft() for _ in range(min(len(waiting), self._pages_parallel))]
+            for (author_id, _), page in zip(more, await self._pages(more), strict=True):
+                for post in by_author[author_id]:
+                    await lanes.add(LARGE, post, page)
+                if len(page) >= limit:
                     waiting.append((author_id, page[-1]))
         return await lanes.finish()
 

@@ -58,6 +58,13 @@ class Edge:
     ) -> list[EdgeRow]:
         return await store.page(self.table, source, after=after, limit=limit)
 
+    async def inverse_ids(
+        self, store: ViewStore, targets: Sequence[int], *, limit: int
+    ) -> dict[int, list[int]]:
+        """The first `limit` sources of each of at most 100 targets, upwards."""
+        _bounded(self.name, len(targets))
+        return await store.inverse_ids(self.table, targets, limit=limit) if targets else {}
+
     async def inverse_page(
         self, store: ViewStore, target: int, *, after: int | None, limit: int
     ) -> list[EdgeRow]:

@@ -22,6 +22,7 @@ class EdgeSql:
     among: str
     page: str
     inverse_page: str
+    inverse_ids: str
     merged_page: str
     scan: str
 
@@ -33,6 +34,7 @@ def edge_sql(table: EdgeTable) -> EdgeSql:
         among=_among(table),
         page=_page(table.name, table.source, table.target, newest_first=table.newest_first),
         inverse_page=_page(table.inverse, table.target, table.source) if table.inverse else "",
+        inverse_ids=_inverse_ids(table) if table.inverse else "",
         merged_page=_merged_page(table),
         scan=_scan(table),
     )
@@ -134,6 +136,18 @@ def _page(name: str, one: str, other: str, *, newest_first: bool = False) -> str
     return f"""SELECT {quoted(other)}, version, at_ms FROM {quoted(name)}
 WHERE {quoted(one)} = $1 AND {quoted(other)} BETWEEN $2 AND $3 AND live
 ORDER BY {quoted(other)}{direction} LIMIT $4"""
+
+
+def _inverse_ids(table: EdgeTable) -> str:
+    """$1 targets, $2 limit → (target, array of its first live sources).
+
+    An array a target, since a record costs more than all of its ids.
+    """
+    source, target = quoted(table.source), quoted(table.target)
+    return f"""SELECT t.target, ARRAY(
+  SELECT e.{source} FROM {quoted(table.inverse)} e
+  WHERE e.{target} = t.target AND e.live ORDER BY e.{source} LIMIT $2
+) FROM unnest($1::bigint[]) AS t (target)"""
 
 
 def _merged_page(table: EdgeTable) -> str:

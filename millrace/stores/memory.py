@@ -155,6 +155,13 @@ class MemoryStore:
             for target in islice(step(edges.targets[source], after), limit)
         ]
 
+    async def inverse_ids(
+        self, table: EdgeTable, targets: Sequence[int], *, limit: int
+    ) -> dict[int, list[int]]:
+        table.inverted()
+        edges = self._edges[table.name]
+        return {target: edges.sources.get(target, [])[:limit] for target in targets}
+
     async def merged_page(
         self, table: EdgeTable, sources: Sequence[int], *, before: int | None = None, limit: int
     ) -> list[EdgeRow]:

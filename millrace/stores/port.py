@@ -102,6 +102,14 @@ class ViewStore(Protocol):
         `inverse`: those of a target by source, upwards (`after` is then a source).
         """
 
+    async def inverse_ids(
+        self, table: EdgeTable, targets: Sequence[int], *, limit: int
+    ) -> dict[int, list[int]]:
+        """The first sources of each target, upwards, at most `limit` of each; in one read.
+
+        Every target asked for is in the answer. `page` goes on after the last source.
+        """
+
     async def merged_page(
         self, table: EdgeTable, sources: Sequence[int], *, before: int | None = None, limit: int
     ) -> list[EdgeRow]:

@@ -125,6 +125,13 @@ class PostgresStore:
                 read = postgres_reads.inverse_page if inverse else postgres_reads.page
                 return await read(connection, table, source, after, limit)
 
+    async def inverse_ids(
+        self, table: EdgeTable, targets: Sequence[int], *, limit: int
+    ) -> dict[int, list[int]]:
+        with reading(f"page of {table.inverted()}"):
+            async with self._connection() as connection:
+                return await postgres_reads.inverse_ids(connection, table, targets, limit)
+
     async def merged_page(
         self, table: EdgeTable, sources: Sequence[int], *, before: int | None = None, limit: int
     ) -> list[EdgeRow]:

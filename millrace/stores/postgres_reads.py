@@ -43,6 +43,15 @@ async def inverse_page(
     return [EdgeRow(source, target, version, at_ms) for source, version, at_ms in records]
 
 
+async def inverse_ids(
+    connection: Connection, table: EdgeTable, targets: Sequence[int], limit: int
+) -> dict[int, list[int]]:
+    # In order, so that neighbours in the index are read one after another.
+    wanted = sorted(set(targets))
+    records = await connection.fetch(edge_sql(table).inverse_ids, wanted, limit)
+    return {target: sources for target, sources in records}  # noqa: C416 - records are no pairs
+
+
 async def merged_page(
     connection: Connection, table: EdgeTable, sources: Sequence[int], before: int | None, limit: int
 ) -> list[EdgeRow]:

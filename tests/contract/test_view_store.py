@@ -167,6 +167,14 @@ class TestEdges:
         assert givers == [EdgeRow(1, 3, 3, 1_003), EdgeRow(2, 3, 9, 1_009)]
         assert await store.page(BONDS, 3, after=1, limit=9, inverse=True) == givers[1:]
 
+    async def test_sources_of_many_targets(self, store: ViewStore) -> None:
+        edges = ((5, 1, 1), (2, 1, 2), (9, 1, 3), (2, 3, 4), (4, 3, 5))
+        await apply(store, *(bond(giver, taker, number) for giver, taker, number in edges))
+        await apply(store, bond(4, 3, 6, live=False))
+        found = await store.inverse_ids(BONDS, [3, 1, 8, 1], limit=2)
+        assert found == {1: [2, 5], 3: [2], 8: []}
+        assert await store.inverse_ids(BONDS, [], limit=2) == {}
+
     async def test_a_timeline_goes_down(self, store: ViewStore) -> None:
         await apply(store, *(item(item_id, 1, item_id) for item_id in (3, 1, 5)))
         assert [edge.target for edge in await store.page(SHELF, 1, limit=2)] == [5, 3]
@@ -220,6 +228,8 @@ class TestEdges:
             await store.count(uncounted, [1])
         with pytest.raises(Bug):
             await store.page(SHELF, 1, limit=1, inverse=True)
+        with pytest.raises(Bug):
+            await store.inverse_ids(SHELF, [1], limit=1)
         with pytest.raises(Bug):
             await apply(store, EdgeChange("unknown", 1, 2, True, 1, 1, 1))
         with pytest.raises(Bug):
