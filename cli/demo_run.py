@@ -44,7 +44,7 @@ GRAPH = ROOT / "tests" / "data" / "twitch-pt.follows.gz"
 PICTURES = ROOT / "tests" / "data" / "pictures"
 _CATCH_UP_S = 120.0
 _SHOWN = 12
-_CONNECTIONS = 8
+_CONNECTIONS = 12
 _TICK_S = 0.25
 
 

@@ -3,7 +3,8 @@
 A write keeps its request_id through all retries: the request message is built once. UNAVAILABLE
 and DEADLINE_EXCEEDED are tried again within the call's deadline; a write that ends so is
 OutcomeUnknown, a read StoreUnavailable. Other codes become the error of `millrace/errors.py` that
-the server meant. A connection sticks to one server process, so there are several.
+the server meant. A connection sticks to one server process, so there are several, and the least
+busy one takes the call.
 
 Not: paging, watching, many likes over one stream; one edge's writes in order is the caller's job.
 """
@@ -12,9 +13,9 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import cycle
 from typing import Any, TypeVar
 
 import grpc
@@ -65,6 +66,15 @@ class Stubs:
         self.feed = feed_pb2_grpc.FeedServiceStub(channel)
 
 
+class _Connection:
+    """A connection sticks to one server process; `outstanding` calls are under way on it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.stubs = Stubs(channel)
+        self.outstanding = 0
+
+
 # Picks the RPC: `lambda stubs: stubs.likes.LikeMedia`.
 Unary = Callable[[Stubs], grpc.aio.UnaryUnaryMultiCallable[Q, R]]
 
@@ -78,15 +88,15 @@ class Client:
 
     def __init__(self, address: str, *, connections: int = 4, deadline_s: float = 20.0) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
-        self._channels = [
-            grpc.aio.insecure_channel(address, options=options) for _ in range(connections)
-        ]
-        self._stubs: Iterator[Stubs] = cycle([Stubs(channel) for channel in self._channels])
+        self._connections = deque(
+            _Connection(grpc.aio.insecure_channel(address, options=options))
+            for _ in range(connections)
+        )
         self._deadline_s = deadline_s
         self.retries = 0
 
     async def close(self) -> None:
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await asyncio.gather(*(connection.channel.close() for connection in self._connections))
 
     async def register(self, handle: str, password: str, display_name: str = "") -> Session:
         request = users_pb2.RegisterRequest(
@@ -179,17 +189,26 @@ class Client:
         ends_s = time.monotonic() + self._deadline_s
         backoff_s = _BACKOFF_FIRST_S
         while True:
+            connection = self._least_busy()
+            connection.outstanding += 1
             try:
                 left_s = max(ends_s - time.monotonic(), 0.001)
-                return await once(next(self._stubs), min(left_s, _ATTEMPT_S))
+                return await once(connection.stubs, min(left_s, _ATTEMPT_S))
             except grpc.aio.AioRpcError as refusal:
                 pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311  spreads retries
                 over = time.monotonic() + pause_s >= ends_s
                 if over or refusal.code() not in _TRIED_AGAIN:
                     raise error_of(refusal, write=write) from None
+            finally:
+                connection.outstanding -= 1
             self.retries += 1
             await asyncio.sleep(pause_s)
             backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
+
+    def _least_busy(self) -> _Connection:
+        """Chance may tie most connections to one process: then the others take more calls."""
+        self._connections.rotate(1)
+        return min(self._connections, key=lambda connection: connection.outstanding)
 
 
 _TRIED_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
