@@ -1,8 +1,8 @@
 """The people of a plan as they act: their user ids, their sessions, one write at a time each.
 
 A person of the graph was loaded into the log and logs in; a newcomer registers. A person's writes
-go one after another, so that his position only grows and writes on one edge keep their order;
-reads do not wait.
+on edges and his profile go one after another, so that those on one edge keep their order; uploads
+and reads do not wait.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from millrace.traffic import people
 
 @dataclass(slots=True)
 class Actor:
-    """A person with a session. `writing` is held while he writes."""
+    """A person with a session. `writing` is held while he writes what a later write replaces."""
 
     session: Session
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -164,10 +164,9 @@ class Traffic:
         actor = self._actor(action)
         post = self._posts[action.target % len(self._posts)]
         request_id = new_request_id()
-        async with actor.writing:
-            item = await self._client.upload(
-                actor.session, post.data, post.caption, request_id=request_id
-            )
+        item = await self._client.upload(
+            actor.session, post.data, post.caption, request_id=request_id
+        )
         if not item.id:
             raise Bug("an upload was answered without an id")
         self._media[action.target] = item.id

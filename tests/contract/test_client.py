@@ -1,5 +1,6 @@
 """The client against a real gRPC server on the memory twins: sessions, positions, retries."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -83,6 +84,23 @@ async def test_what_is_unavailable_is_tried_again_within_the_deadline() -> None:
         await client.tried_again(once, write=True)
     with pytest.raises(StoreUnavailable):
         await client.tried_again(once, write=False)
+    await client.close()
+
+
+async def test_the_least_busy_connection_takes_the_call() -> None:
+    client = Client("127.0.0.1:1", connections=3)
+    free, taken = asyncio.Event(), []
+
+    async def once(stubs: Stubs, timeout_s: float) -> None:
+        taken.append(stubs)
+        await free.wait()
+
+    calls = [asyncio.create_task(client.tried_again(once, write=False)) for _ in range(6)]
+    while len(taken) < len(calls):
+        await asyncio.sleep(0)
+    assert {taken.count(stubs) for stubs in taken} == {2}
+    free.set()
+    await asyncio.gather(*calls)
     await client.close()
 
 
