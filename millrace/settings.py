@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     grpc_keepalive_s: int = 60
     handler_deadline_s: float = 10.0
     stop_grace_s: float = 5.0
+    collector_objects: int = Field(default=50_000, ge=1)
     metrics_port: int = 0
     health_port: int = 0
     health_interval_s: float = 1.0

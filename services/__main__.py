@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import uvloop
 
+from millrace import collector
 from millrace.auth.keys import load_keys
 from millrace.clock import SystemClock
 from millrace.errors import MillraceError, StoreUnavailable
@@ -66,6 +67,7 @@ async def _serve(chosen: Settings, stack: contextlib.AsyncExitStack) -> None:
     server = Server(parts, services_of(parts))
     metrics = Metrics(chosen)
     stack.callback(metrics.close)
+    collector.settle(chosen.collector_objects)
     await server.start()
     stack.push_async_callback(server.stop)
     write_ports(chosen, {"grpc": server.port, "metrics": metrics.port})

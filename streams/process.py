@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import uvloop
 
+from millrace import collector
 from millrace.auth.keys import Keys, load_keys
 from millrace.clock import Clock, SystemClock
 from millrace.errors import MillraceError, StoreUnavailable
@@ -92,6 +93,7 @@ async def _work(
         parts = StreamParts(chosen, SystemClock(), load_keys(chosen.keys_dir), log, identity, views)
         health = await start_health(chosen, lambda: parts.ready)
         stack.push_async_callback(health.stop)
+        collector.settle(chosen.collector_objects)
         logger.info("started", worker=chosen.worker, pid_name=name)
         await work(parts)
 

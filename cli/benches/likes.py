@@ -17,6 +17,7 @@ from cli.benches.effort import GRAPHS, Effort
 from cli.benches.figures import Round, Row, rate_row
 from cli.benches.likes_log import CALLS_AT_ONCE, TOPIC, Like, append, likes_of, records_a_batch
 from cli.benches.stand import Side, Stand, Told, Watch
+from millrace import collector
 from millrace.auth.keys import load_keys
 from millrace.clock import SystemClock
 from millrace.errors import Bug
@@ -60,6 +61,8 @@ async def run(effort: Effort, told: Told) -> list[Row]:
         await append(log, likes, SystemClock())
         a_batch = records_a_batch(stand.kafka_data_dir, TOPIC)
         sides = await _sides(settings, log, likes, size, opened)
+        # As every process of Millrace does before its work.
+        collector.settle(settings.collector_objects)
         found = await stand.rounds(effort.rounds, sides)
         for name in _DATABASES:
             await _check(_dsn(settings, _DATABASES[name]), size * (effort.rounds + 1))
