@@ -58,6 +58,7 @@ class DemoReport:
         lag = ", ".join(
             f"{name} {count}" for name, count in self.lag_after_traffic.items() if count
         )
+        caught_up = f"; none {self.caught_up_s:.1f} s later" if lag else ""
         cpu = ", ".join(f"{name} {used:.1f}" for name, used in self.cpu_s.items())
         cpu += f"; all {sum(self.cpu_s.values()):.0f} of {CORES * traffic.seconds:.0f}"
         events = ", ".join(f"{name} {count:,}" for name, count in sorted(self.log.items()))
@@ -67,7 +68,7 @@ class DemoReport:
             f"failed: {failures or 'none'}; retries {traffic.retries}; "
             f"skipped {traffic.skipped} whose object was not there yet; "
             f"outstanding at most {traffic.outstanding_max}\n"
-            f"lag when the traffic ended: {lag or 'none'}; none {self.caught_up_s:.1f} s later\n"
+            f"lag when the traffic ended: {lag or 'none'}{caught_up}\n"
             f"CPU seconds: {cpu}\n"
             f"in the log: {events}\n"
         )
