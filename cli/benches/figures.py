@@ -119,25 +119,22 @@ def write(rows: Sequence[Row], file: Path) -> None:
 
 
 def table(title: str, rows: Sequence[Row]) -> Table:
+    """Below each median the lowest and the highest round."""
     drawn = Table(title=title, title_justify="left")
-    for column in ("", "unit"):
-        drawn.add_column(column)
-    for column in ("value", "lowest-highest", "bare part", "lowest-highest", "ratio", "by round"):
+    drawn.add_column("")
+    drawn.add_column("unit")
+    for column in ("value", "bare part", "ratio", "CPU µs an item", "of the bare part"):
         drawn.add_column(column, justify="right")
-    drawn.add_column("CPU µs an item\nvalue / bare", justify="right")
     for row in rows:
+        by_round = row.ratio_by_round
         drawn.add_row(
             Text(row.name, style="bold"),
             row.unit,
-            _number(row.value),
-            _range(row.spread),
-            _number(row.limit),
-            _range(row.limit_spread),
-            f"{row.ratio:.2f}" if row.ratio else "",
-            _range((min(row.ratio_by_round), max(row.ratio_by_round)), digits=2)
-            if row.ratio_by_round
-            else "",
-            f"{_number(row.cpu_us_per_item)} / {_number(row.limit_cpu_us_per_item) or '-'}",
+            _cell(row.value, row.spread),
+            _cell(row.limit, row.limit_spread),
+            _cell(row.ratio, (min(by_round), max(by_round)) if by_round else None, digits=2),
+            _number(row.cpu_us_per_item),
+            _number(row.limit_cpu_us_per_item),
         )
     return drawn
 
@@ -169,15 +166,12 @@ def _cpu_by_process(rounds: Sequence[Round]) -> dict[str, float]:
     }
 
 
-def _number(value: float | None) -> str:
+def _cell(value: float | None, spread: tuple[float, float] | None, digits: int = 1) -> str:
+    bounds = "-".join(_number(bound, digits) for bound in spread or ())
+    return f"{_number(value, digits)}\n{bounds}"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.1f}"
-
-
-def _range(bounds: tuple[float, float] | None, digits: int | None = None) -> str:
-    if bounds is None:
-        return ""
-    if digits is not None:
-        return f"{bounds[0]:.{digits}f}-{bounds[1]:.{digits}f}"
-    return f"{_number(bounds[0])}-{_number(bounds[1])}"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.{digits}f}"
