@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -120,11 +121,11 @@ def write(rows: Sequence[Row], file: Path) -> None:
 
 def table(title: str, rows: Sequence[Row]) -> Table:
     """Below each median the lowest and the highest round."""
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     drawn.add_column("")
     drawn.add_column("unit")
-    for column in ("value", "bare part", "ratio", "CPU µs an item", "of the bare part"):
-        drawn.add_column(column, justify="right")
+    for column in ("value", "bare part", "ratio", "CPU µs", "bare"):
+        drawn.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         by_round = row.ratio_by_round
         drawn.add_row(
