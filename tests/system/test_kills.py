@@ -4,14 +4,12 @@ import asyncio
 
 import pytest
 
-from millrace.clock import SystemClock
 from millrace.traffic.actors import Cast
-from millrace.traffic.graph_load import load_graph
 from millrace.traffic.plan import make_plan
 from millrace.traffic.run import Post, Traffic
 from tests.replayed import differences, replay
 from tests.running import RunningMillrace, running_millrace
-from tests.system.test_main_job import all_checks, picture
+from tests.system.test_main_job import picture
 
 __all__ = ["running_millrace"]
 
@@ -27,15 +25,7 @@ async def test_every_process_killed_alone_and_all_at_once(
 ) -> None:
     millrace = running_millrace
     following = [[(i + step) % PEOPLE for step in (1, 2, 3, 7)] for i in range(PEOPLE)]
-    ids = await load_graph(
-        millrace.stores.log,
-        millrace.keys,
-        SystemClock(),
-        millrace.settings,
-        following,
-        told=print,
-    )
-    await millrace.process_all()
+    ids = await millrace.people(following)
     plan = make_plan(following, seed=11, seconds=SECONDS, rate=RATE, actors=10)
     cast = Cast(millrace.client, ids, run=".k")
     posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
@@ -53,7 +43,7 @@ async def test_every_process_killed_alone_and_all_at_once(
     record = await running
 
     sessions = [actor.session for actor in cast.online()]
-    for check in await all_checks(millrace, sessions, record):
+    for check in await millrace.all_checks(sessions, record):
         assert check.passed, check
         print(f"{check.claim}: {check.examined} examined, {check.wrong_count} wrong")
     views, log = millrace.stores.views, millrace.stores.log
