@@ -23,11 +23,12 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from millrace.content.boxes import check_whole
-from millrace.content.header import MESSAGES, without_messages
 from millrace.content.kind import HEAD_BYTES, Kind, kind_of
 from millrace.content.limits import MEDIA_TYPE_UNSUPPORTED, Limits, broken, refused
 from millrace.errors import InvalidRequest
 
+# Which messages go: NAL unit types (SEI), and OBU types (metadata).
+_MESSAGES = {"h264": "6", "hevc": "39|40", "av1": "5"}
 _SOUNDS = frozenset(("aac", "mp3", "opus"))
 _BUFFER_BYTES = 256 * 1024
 _HALF_TURN = 180
@@ -94,15 +95,12 @@ class _Track:
 
     def __init__(self, stream: Any, out: OutputContainer) -> None:
         self._stream = out.add_stream_from_template(stream, opaque=True)
-        codec = _codec(stream)
+        types = _MESSAGES.get(_codec(stream))
         self._filter: BitStreamFilterContext | None = None
-        if codec in MESSAGES:
-            types = "|".join(map(str, MESSAGES[codec]))
+        if types is not None:
             units = f"filter_units=remove_types={types}"
             self._filter = BitStreamFilterContext(units, stream, self._stream)
-            context = self._stream.codec_context
-            if context.extradata is not None:
-                context.extradata = without_messages(codec, context.extradata)
+            _clean_header(self._stream, units)
         self.packets = 0
         self.begin: Fraction | None = None
         self.end = Fraction(0)
@@ -128,6 +126,16 @@ class _Track:
     @property
     def duration_ms(self) -> int:
         return round((self.end - (self.begin or 0)) * 1000)
+
+
+def _clean_header(stream: Any, units: str) -> None:
+    """A codec's header can carry messages too, and the filter looks at packets only: so the
+    header goes through it as one. By now it is written as packets are (annex B, rows of OBUs).
+    """
+    context = stream.codec_context
+    if context.extradata is not None:
+        kept = BitStreamFilterContext(units, stream).filter(Packet(context.extradata))
+        context.extradata = b"".join(map(bytes, kept))
 
 
 def _move(source: BinaryIO, size_bytes: int, out: BinaryIO, limits: Limits) -> int:
@@ -169,7 +177,7 @@ def _wanted(film: InputContainer) -> list[Any]:
     ]
     if not videos:
         raise refused(MEDIA_TYPE_UNSUPPORTED, "the film has no video")
-    if _codec(videos[0]) not in MESSAGES:
+    if _codec(videos[0]) not in _MESSAGES:
         raise refused(MEDIA_TYPE_UNSUPPORTED, "a film's video must be H.264, HEVC or AV1")
     sounds = list(film.streams.audio[:1])
     if any(_codec(sound) not in _SOUNDS for sound in sounds):

@@ -1,44 +1,37 @@
-"""A picture as it may be kept: same type, same pixels, upright, in sRGB, nothing else in it.
+"""A picture as it may be kept: same type, upright, in sRGB, and nothing in it but pixels.
 
-Where the pixels can stay as they are coded (most pictures), they do: the file's container is
-rebuilt around them, so cleaning twice gives the same bytes and nothing ever degrades. Where
-they have to be turned or put into sRGB they are coded anew, a JPEG with its own tables.
-Either way the result was decoded before it is returned. The same input gives the same bytes.
+Pillow decodes it, and codes its pixels anew: nothing else of the file that was sent gets into
+the one that is written. PNG and lossless WebP keep every value; JPEG is coded with the tables
+that it had. The same input gives the same bytes.
 """
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin
 
-from millrace.content import jpeg, png, webp
 from millrace.content.colour import into_srgb
 from millrace.content.kind import HEAD_BYTES, Kind, kind_of
 from millrace.content.limits import (
     MEDIA_ANIMATED,
+    MEDIA_TOO_MANY_PIXELS,
     MEDIA_TYPE_UNSUPPORTED,
     Limits,
     broken,
     refused,
 )
-from millrace.content.stripped import Stripped
+from millrace.content.second_decoder import check_jpeg, is_lossless_webp
 from millrace.errors import InvalidRequest
 
-_STRIP = {Kind.JPEG: jpeg.strip, Kind.PNG: png.strip, Kind.WEBP: webp.strip}
+_JPEG_QUALITY = 92
 _WEBP_QUALITY = 90
-_CMYK_QUALITY = 92
-# Orientation of EXIF to what undoes it.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# The largest picture has to be coded within `clean_timeout_s`: Pillow's own choices take four
+# times as long as these for files that are a few percent smaller (a third, lossless WebP).
+_PNG_COMPRESS_LEVEL = 3
+_WEBP_LOSSLESS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +51,17 @@ def clean_picture(data: bytes, limits: Limits) -> Picture:
     """
     kind = kind_of(data[:HEAD_BYTES])
     limits.check_image_bytes(len(data))
-    if kind is Kind.GIF:
-        raise _gif_refusal(data)
-    if kind is None or kind not in _STRIP:
-        raise refused(MEDIA_TYPE_UNSUPPORTED, "a picture must be a JPEG, a PNG or a WebP")
-    with warnings.catch_warnings():
-        # What a decoder only warns of (a damaged tag) is no news: it goes.
-        warnings.simplefilter("ignore")
-        return _cleaned(kind, data, limits)
-
-
-def _cleaned(kind: Kind, data: bytes, limits: Limits) -> Picture:
-    stripped = _STRIP[kind](data)
-    if stripped.animated:
-        raise refused(MEDIA_ANIMATED, "the picture is animated; send a film (MP4) instead")
-    limits.check_image_sides(stripped.width, stripped.height)
+    if kind is None or kind is Kind.MP4:
+        raise _unsupported()
     try:
-        return _decoded(kind, stripped)
+        with warnings.catch_warnings():
+            # What a decoder only warns of (a damaged tag) is no news: it goes.
+            warnings.simplefilter("ignore")
+            return _cleaned(kind, data, limits)
     except InvalidRequest:
         raise
+    except Image.DecompressionBombError:
+        raise refused(MEDIA_TOO_MANY_PIXELS, "the picture has too many pixels") from None
     except MemoryError:
         raise broken("the picture needs more memory than a picture may") from None
     except Exception as error:
@@ -84,65 +69,93 @@ def _cleaned(kind: Kind, data: bytes, limits: Limits) -> Picture:
         raise broken(f"the {kind.name} cannot be decoded") from error
 
 
-def _decoded(kind: Kind, stripped: Stripped) -> Picture:
-    image = _open(kind, stripped.data)
-    if image.size != (stripped.width, stripped.height):
-        raise broken(f"the {kind.name} has two sizes")
-    image.load()
-    turned: Image.Image | None = into_srgb(image, stripped.icc)
-    if stripped.orientation in _UPRIGHT:
-        turned = (turned or image).transpose(_UPRIGHT[stripped.orientation])
-    if turned is None:
-        return Picture(kind, stripped.data, stripped.width, stripped.height)
-    return Picture(kind, _coded(kind, image, turned, stripped), *turned.size)
+def _unsupported() -> InvalidRequest:
+    return refused(MEDIA_TYPE_UNSUPPORTED, "a picture must be a JPEG, a PNG or a WebP")
+
+
+def _cleaned(kind: Kind, data: bytes, limits: Limits) -> Picture:
+    image, icc, options = _decoded(kind, data, limits)
+    image = into_srgb(image, icc) or image
+    out = io.BytesIO()
+    image.save(out, kind.name, **options)
+    return Picture(kind, out.getvalue(), *image.size)
+
+
+def _decoded(kind: Kind, data: bytes, limits: Limits) -> tuple[Image.Image, bytes, dict[str, Any]]:
+    """The picture upright, its colour profile, and how to code it.
+
+    The decoder ends here: what it holds of a large picture must not stay while one is coded.
+    """
+    source = _open(kind, data)
+    # A JPEG may hold further pictures (MPO: a gain map, a second eye); the first one stays.
+    if kind is not Kind.JPEG and getattr(source, "is_animated", False):
+        raise refused(MEDIA_ANIMATED, "the picture is animated; send a film (MP4) instead")
+    if kind is Kind.GIF:
+        raise _unsupported()
+    limits.check_image_sides(*source.size)
+    if kind is Kind.PNG:
+        # Checksums, and all up to the end, which `load` does not look at.
+        _open(kind, data).verify()
+    source.load()
+    image = _pixels(source)
+    _turn_upright(image, source)
+    icc = source.info.get("icc_profile") or b""
+    return image, icc, _how_to_code(kind, source, data, limits)
 
 
 def _open(kind: Kind, data: bytes) -> ImageFile.ImageFile:
     """One decoder, chosen by us: Pillow's own choice would try all that it knows."""
-    source: Any = io.BytesIO(data)
-    if kind is Kind.JPEG:
-        return JpegImagePlugin.JpegImageFile(source)
+    return Image.open(io.BytesIO(data), formats=[kind.name])
+
+
+def _pixels(source: ImageFile.ImageFile) -> Image.Image:
+    """The values alone, with their palette and with the colour that means transparent."""
+    image = source.copy()
+    image.info = {key: source.info[key] for key in ("transparency",) if key in source.info}
+    return image
+
+
+def _turn_upright(image: Image.Image, source: ImageFile.ImageFile) -> None:
+    """As EXIF says that `source` is to be seen; a broken block loses its say."""
+    try:
+        orientation = source.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - it may raise anything
+        return
+    # Only this tag: writing the others back, which Pillow would do, may fail.
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def _how_to_code(
+    kind: Kind, source: ImageFile.ImageFile, data: bytes, limits: Limits
+) -> dict[str, Any]:
+    """Options of `save` by which a file is as like its `source` as the format allows."""
+    if isinstance(source, JpegImagePlugin.JpegImageFile):
+        check_jpeg(data, limits.image_pixels_max)
+        return _jpeg_options(source)
     if kind is Kind.PNG:
-        return PngImagePlugin.PngImageFile(source)
-    return WebPImagePlugin.WebPImageFile(source)
+        return {"compress_level": _PNG_COMPRESS_LEVEL, "pnginfo": _gamma(source)}
+    if is_lossless_webp(data, limits.image_pixels_max):
+        return _WEBP_LOSSLESS
+    return {"quality": _WEBP_QUALITY}
 
 
-def _coded(kind: Kind, source: ImageFile.ImageFile, image: Image.Image, was: Stripped) -> bytes:
-    """`image` as a new file that is as like its `source` as the format allows."""
-    out = io.BytesIO()
-    if kind is Kind.JPEG:
-        image.save(out, "JPEG", **_jpeg_options(source), optimize=True)
-    elif kind is Kind.PNG:
-        chunks = PngImagePlugin.PngInfo()
-        # Once in sRGB, the old meaning of the values is gone.
-        for name, body in () if was.icc else was.colour:
-            chunks.add(name, body)
-        image.save(out, "PNG", pnginfo=chunks)
-    elif was.lossless:
-        image.save(out, "WEBP", lossless=True, exact=True)
-    else:
-        image.save(out, "WEBP", quality=_WEBP_QUALITY)
-    return _STRIP[kind](out.getvalue()).data
-
-
-def _jpeg_options(source: ImageFile.ImageFile) -> dict[str, Any]:
+def _jpeg_options(source: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
     """The source's quantisation tables and subsampling, so that little is lost a second time."""
-    if not isinstance(source, JpegImagePlugin.JpegImageFile) or source.mode == "CMYK":
-        return {"quality": _CMYK_QUALITY, "subsampling": 0}
+    if source.mode == "CMYK":
+        return {"quality": _JPEG_QUALITY, "subsampling": 0}
     sampling = JpegImagePlugin.get_sampling(source)
-    progressive = bool(source.info.get("progressive"))
     return {
         "qtables": source.quantization,
         "subsampling": sampling if sampling >= 0 else 0,
-        "progressive": progressive,
+        "progressive": bool(source.info.get("progressive")),
     }
 
 
-def _gif_refusal(data: bytes) -> InvalidRequest:
-    try:
-        animated = GifImagePlugin.GifImageFile(io.BytesIO(data)).is_animated
-    except Exception:  # noqa: BLE001 - refused in any case; this only chooses the word
-        animated = False
-    if animated:
-        return refused(MEDIA_ANIMATED, "the picture is animated; send a film (MP4) instead")
-    return refused(MEDIA_TYPE_UNSUPPORTED, "a picture must be a JPEG, a PNG or a WebP")
+def _gamma(source: ImageFile.ImageFile) -> PngImagePlugin.PngInfo:
+    """How light the values of a PNG mean to be, where a profile has not said it already."""
+    chunks = PngImagePlugin.PngInfo()
+    gamma = source.info.get("gamma")
+    if gamma and "icc_profile" not in source.info and "srgb" not in source.info:
+        chunks.add(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    return chunks

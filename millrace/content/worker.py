@@ -19,6 +19,7 @@ import socket
 import sys
 from typing import Any, BinaryIO
 
+from millrace.content.film import clean_film
 from millrace.content.kind import HEAD_BYTES, Kind, kind_of
 from millrace.content.limits import Limits
 from millrace.content.picture import clean_picture
@@ -77,9 +78,6 @@ def _answer(source: BinaryIO, out: BinaryIO, limits: Limits) -> dict[str, Any]:
 def _clean(source: BinaryIO, out: BinaryIO, limits: Limits) -> dict[str, Any]:
     source.seek(0)
     if kind_of(source.read(HEAD_BYTES)) is Kind.MP4:
-        # FFmpeg costs 40 MB: only those workers that meet a film pay.
-        from millrace.content.film import clean_film
-
         film = clean_film(source, out, limits)
         found = {
             "kind": Kind.MP4.value,

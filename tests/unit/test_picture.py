@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
+from PIL import (
+    Image,
+    ImageChops,
+    ImageCms,
+    ImageFile,
+    ImageOps,
+    ImageStat,
+    JpegImagePlugin,
+    WebPImagePlugin,
+)
 
 from millrace.content.kind import Kind
 from millrace.content.limits import (
@@ -34,6 +43,18 @@ from tests.unit.pictures import (
 )
 
 PHOTOGRAPHS = sorted((Path(__file__).parents[1] / "data" / "pictures").glob("*.jpg"))
+LOSSLESS = ("PNG", "WEBP lossless")
+NAMES_OF_METADATA = (
+    b"Exif",
+    b"GPS",
+    b"xmp",
+    b"XMP",
+    b"Photoshop",
+    b"eXIf",
+    b"ICC",
+    b"iCCP",
+    b"tEXt",
+)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -45,7 +66,9 @@ def reason_of(data: bytes) -> str:
 
 def distance(one: Image.Image, other: Image.Image) -> float:
     """Mean difference of a value between two pictures of one size."""
-    return max(ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other)).mean)
+    return max(
+        ImageStat.Stat(ImageChops.difference(*(i.convert("RGB") for i in (one, other)))).mean
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,7 +77,7 @@ def test_nothing_that_was_said_about_the_picture_is_left(kind: str) -> None:
     assert SECRET.encode() in sent
     clean = clean_picture(sent, LIMITS)
     assert clean.kind is Kind[kind.split()[0]]
-    for word in (SECRET.encode(), b"Exif", b"GPS", b"xmp", b"XMP", b"Photoshop", b"eXIf"):
+    for word in (SECRET.encode(), *NAMES_OF_METADATA):
         assert word not in clean.data
     shown = opened(clean.data)
     assert dict(shown.getexif()) == {}
@@ -62,20 +85,39 @@ def test_nothing_that_was_said_about_the_picture_is_left(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_profile_and_a_thumbnail_go(kind: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    block, thumbnail = exif(), coded(drawing(16, 16), "JPEG", quality=30)
+    block.get_ifd(1)[0x0201] = SECRET
+    sent = coded(drawing(), kind, icc_profile=profile, exif=block.tobytes() + thumbnail)
+    assert thumbnail in sent
+    clean = clean_picture(sent, LIMITS)
+    for word in (thumbnail, SECRET.encode(), profile[:128], *NAMES_OF_METADATA):
+        assert word not in clean.data
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_pixels_stay_as_they_are(kind: str) -> None:
+    """To the last bit where the format loses nothing."""
     for mode in ("RGB",) if kind == "JPEG" else ("RGB", "RGBA"):
         sent = coded(drawing(mode=mode), kind)
-        clean = clean_picture(sent, LIMITS)
-        assert opened(clean.data).tobytes() == opened(sent).tobytes()
-        assert opened(clean.data).mode == mode
+        clean = opened(clean_picture(sent, LIMITS).data)
+        assert clean.mode == mode
+        if kind in LOSSLESS:
+            assert clean.tobytes() == opened(sent).tobytes()
+        else:
+            assert distance(clean, opened(sent)) <= 4
+        if mode == "RGBA":
+            assert clean.getchannel("A").tobytes() == opened(sent).getchannel("A").tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_cleaning_twice_gives_the_same_bytes(kind: str, orientation: int) -> None:
+def test_the_same_input_gives_the_same_bytes(kind: str, orientation: int) -> None:
     once = clean_picture(full_of_secrets(kind, orientation), LIMITS)
     assert clean_picture(full_of_secrets(kind, orientation), LIMITS) == once
-    assert clean_picture(once.data, LIMITS) == once
+    if kind in LOSSLESS:
+        assert clean_picture(once.data, LIMITS) == once
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,20 +128,24 @@ def test_every_orientation_is_applied(kind: str, orientation: int) -> None:
     clean = clean_picture(sent, LIMITS)
     assert (clean.width, clean.height) == upright.size
     assert (clean.width, clean.height) == ((48, 32) if orientation < 5 else (32, 48))
-    assert distance(opened(clean.data), upright) <= (0 if kind.endswith(("PNG", "less")) else 4)
+    assert distance(opened(clean.data), upright) <= (0 if kind in LOSSLESS else 4)
 
 
-def test_a_turned_jpeg_keeps_its_tables() -> None:
-    sent = coded(drawing(), "JPEG", quality=60, exif=exif(6))
-    clean = clean_picture(sent, LIMITS)
-    assert opened(clean.data).quantization == opened(sent).quantization  # type: ignore[attr-defined]
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpeg_keeps_its_tables(subsampling: int) -> None:
+    sent = coded(drawing(), "JPEG", quality=60, subsampling=subsampling, exif=exif(6))
+    clean, sent_too = opened(clean_picture(sent, LIMITS).data), opened(sent)
+    assert isinstance(clean, JpegImagePlugin.JpegImageFile)
+    assert isinstance(sent_too, JpegImagePlugin.JpegImageFile)
+    assert clean.quantization == sent_too.quantization
+    assert JpegImagePlugin.get_sampling(clean) == subsampling
 
 
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=lambda path: path.stem)
-def test_photographs_lose_nothing(photograph: Path) -> None:
+def test_photographs_lose_next_to_nothing(photograph: Path) -> None:
     clean = clean_picture(photograph.read_bytes(), LIMITS)
-    assert opened(clean.data).tobytes() == opened(photograph.read_bytes()).tobytes()
-    assert len(clean.data) <= photograph.stat().st_size
+    assert distance(opened(clean.data), opened(photograph.read_bytes())) <= 1
+    assert len(clean.data) <= 1.1 * photograph.stat().st_size
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -116,20 +162,18 @@ def test_a_colour_profile_is_obeyed_and_goes(kind: str) -> None:
 def test_srgb_by_another_name_changes_no_pixel() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     sent = coded(drawing(), "JPEG", icc_profile=profile)
-    clean = clean_picture(sent, LIMITS)
-    assert opened(clean.data).tobytes() == opened(sent).tobytes()
-    assert b"ICC" not in clean.data
+    assert clean_picture(sent, LIMITS) == clean_picture(coded(drawing(), "JPEG"), LIMITS)
 
 
 @pytest.mark.parametrize("profile", [b"no profile", other_profile()], ids=["junk", "lab"])
 def test_a_profile_that_makes_no_sense_is_disregarded(profile: bytes) -> None:
     for kind in KINDS:
         sent = coded(drawing(), kind, icc_profile=profile)
-        assert opened(clean_picture(sent, LIMITS).data).tobytes() == opened(sent).tobytes()
+        assert clean_picture(sent, LIMITS) == clean_picture(coded(drawing(), kind), LIMITS)
 
 
 def test_alpha_survives_a_profile() -> None:
-    for kind in ("PNG", "WEBP lossless"):
+    for kind in LOSSLESS:
         sent = coded(drawing(mode="RGBA"), kind, icc_profile=swapped_profile())
         clean = opened(clean_picture(sent, LIMITS).data)
         assert clean.getchannel("A").tobytes() == opened(sent).getchannel("A").tobytes()
@@ -155,10 +199,10 @@ def test_every_kind_of_png_passes_and_turns(mode: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3])
-def test_what_a_png_says_about_its_values_stays(orientation: int) -> None:
+def test_the_gamma_of_a_png_stays(orientation: int) -> None:
     sent = coded(drawing(), "PNG", exif=exif(orientation))
     gamma = png_chunk(b"gAMA", (100_000).to_bytes(4, "big"))
-    hidden = png_chunk(b"gAMA", SECRET.encode())
+    hidden = png_chunk(b"sBIT", SECRET.encode())
     sent = sent[:33] + gamma + hidden + sent[33:]
     clean = clean_picture(sent, LIMITS)
     assert gamma in clean.data
@@ -172,9 +216,9 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
 
 def test_a_progressive_jpeg_passes_whole() -> None:
     sent = coded(drawing(200, 150), "JPEG", progressive=True, exif=exif(1))
-    clean = clean_picture(sent, LIMITS)
-    assert opened(clean.data).tobytes() == opened(sent).tobytes()
-    assert opened(clean.data).info["progressive"]
+    clean = opened(clean_picture(sent, LIMITS).data)
+    assert distance(clean, opened(sent)) <= 1
+    assert clean.info["progressive"]
 
 
 def test_of_a_multi_picture_jpeg_the_first_stays() -> None:
@@ -183,14 +227,50 @@ def test_of_a_multi_picture_jpeg_the_first_stays() -> None:
     clean = clean_picture(out.getvalue(), LIMITS)
     assert clean.kind is Kind.JPEG
     assert opened(clean.data).format == "JPEG"
+    assert (clean.width, clean.height) == drawing().size
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_cut_short_anywhere_is_broken(kind: str) -> None:
-    whole = coded(drawing(), kind, exif=exif(6))
-    clean_picture(whole, LIMITS)
-    for length in range(len(whole)):
-        assert reason_of(whole[:length]) in (MEDIA_BROKEN, MEDIA_TYPE_UNSUPPORTED), length
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in KINDS),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"restart_marker_rows": 1}),
+        ("JPEG", {"subsampling": 2}),
+    ],
+)
+def test_a_picture_cut_short_anywhere_is_broken_or_whole(
+    kind: str, options: dict[str, object]
+) -> None:
+    """Of a PNG only the checksum of its end may be missing."""
+    sent = coded(drawing(), kind, exif=exif(6), **options)
+    whole = clean_picture(sent, LIMITS)
+    spare = 4 if kind == "PNG" else 0
+    for length in range(len(sent)):
+        if length < len(sent) - spare:
+            assert reason_of(sent[:length]) in (MEDIA_BROKEN, MEDIA_TYPE_UNSUPPORTED), length
+        else:
+            assert clean_picture(sent[:length], LIMITS) == whole
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"subsampling": 2}])
+def test_a_jpeg_that_was_cut_short_and_ended_is_broken(options: dict[str, object]) -> None:
+    """Pillow alone makes grey rows of what is missing. A few blocks at the end may be."""
+    sent = coded(Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((120, 90)), "JPEG", **options)
+    whole = opened(sent)
+    passed = 0
+    for length in range(0, len(sent) - 2, 3):
+        ended = sent[:length] + b"\xff\xd9"
+        try:
+            clean_picture(ended, LIMITS)
+        except InvalidRequest:
+            continue
+        wrong = (
+            ImageChops.difference(whole, opened(ended)).convert("L").point(lambda v: 255 * (v > 0))
+        )
+        assert ImageStat.Stat(wrong).mean[0] <= 255 * 0.02
+        passed += 1
+    assert passed <= 20
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -240,12 +320,13 @@ def test_too_many_pixels_are_refused(kind: str, size: tuple[int, int]) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each says 12,000 x 12,000 or more; no decoder is even opened."""
+    """Each says 12,000 x 12,000 or more; none is decoded."""
 
     def exploded(*_: object) -> None:
         raise AssertionError("a bomb was decoded")
 
-    monkeypatch.setattr("millrace.content.picture._open", exploded)
+    for decoder in (ImageFile.ImageFile, WebPImagePlugin.WebPImageFile):
+        monkeypatch.setattr(decoder, "load", exploded)
     side = (12_000).to_bytes(4, "big")
     png = coded(drawing(), "PNG")
     header = png_chunk(b"IHDR", side + side + png[24:29])
@@ -265,8 +346,3 @@ def test_two_sizes_in_one_webp_are_broken(kind: str) -> None:
     assert webp[12:16] == b"VP8X"
     webp[24] += 1
     assert reason_of(bytes(webp)) == MEDIA_BROKEN
-
-
-def test_a_png_with_a_chunk_that_nobody_knows_but_all_need_is_broken() -> None:
-    png = coded(drawing(), "PNG")
-    assert reason_of(png[:33] + png_chunk(b"NEED", b"") + png[33:]) == MEDIA_BROKEN
