@@ -147,8 +147,8 @@ async def check_equal(store: MemoryStore, model: Model) -> None:
 @settings(max_examples=150, deadline=None)
 @given(ops=operations, seed=st.integers(0, 2**32))
 async def test_views_equal_the_model_in_any_interleaving(
-    ops: list[tuple],
-    seed: int,  # type: ignore[type-arg]
+    ops: list[tuple],  # type: ignore[type-arg]
+    seed: int,
 ) -> None:
     history, model = History(), Model()
     for op in ops:
