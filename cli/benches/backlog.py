@@ -6,6 +6,7 @@ import numpy as np
 
 from cli.benches.population import posts_of
 from millrace.clock import SystemClock
+from millrace.ids import IdMint
 from millrace.log.partitioner import key_of
 from millrace.log.port import NewRecord
 from millrace.traffic.graph import Graph
@@ -28,8 +29,8 @@ class Backlog:
             np.cumsum(counts[order]), np.arange(1, rounds + 1) * wanted, side="right"
         )
         parts = np.split(order, ends)[:rounds]
-        clock = SystemClock()
-        self.posts = [posts_of((part + 1).tolist(), clock, partitions) for part in parts]
+        mint = IdMint(SystemClock())
+        self.posts = [posts_of((part + 1).tolist(), mint, partitions) for part in parts]
 
     def rows(self, number: int) -> list[tuple[int, int, int]]:
         """(user, media, author) that the posts of a round owe."""

@@ -24,6 +24,7 @@ from cli.benches.stand import Stand, Told, Watch
 from cli.stores import open_stores
 from millrace.clock import SystemClock
 from millrace.errors import Bug
+from millrace.ids import IdMint
 from millrace.settings import Settings
 from millrace.traffic.graph import read_graph
 from millrace.views import lag
@@ -100,8 +101,9 @@ async def _load(stand: Stand, following: list[list[int]]) -> list[int]:
         user_ids = await load_people(stand, stores.log, following)
         stand.told("the views catch up, then posts are fanned out")
         await lag.wait_until_none(stores, clock, timeout_s=_CATCH_UP_S)
+        mint = IdMint(clock)
         for _ in range(_POSTS_EACH):
-            await append_posts(stores.log, posts_of(user_ids, clock, stores.log.partitions), clock)
+            await append_posts(stores.log, posts_of(user_ids, mint, stores.log.partitions), clock)
         await lag.wait_until_none(stores, clock, timeout_s=_CATCH_UP_S)
     return user_ids
 

@@ -31,9 +31,10 @@ class Post:
     author_id: int
 
 
-def posts_of(author_ids: Iterable[int], clock: Clock, partitions: int) -> list[Post]:
-    """One post of each author, in this order."""
-    mint = IdMint(clock)
+def posts_of(author_ids: Iterable[int], mint: IdMint, partitions: int) -> list[Post]:
+    """One post of each author, in this order. One mint for all posts of a bench: so many ids run
+    ahead of the clock, and a second mint would give some of them again.
+    """
     return [
         Post(mint.mint(partition_of_owner(author_id, partitions)), author_id)
         for author_id in author_ids

@@ -19,6 +19,7 @@ from deploy.local.child import Child
 from deploy.local.ports import LOOPBACK, connect
 from millrace.client import Client, Session, new_request_id
 from millrace.clock import SystemClock
+from millrace.ids import IdMint
 from millrace.log.kafka import KafkaLog
 from millrace.stores.postgres import PostgresStore
 from millrace.traffic.graph import read_graph
@@ -44,7 +45,7 @@ async def run(effort: Effort, told: Told) -> list[Row]:
 
         following = read_graph(effort.graph or _GRAPH)
         user_ids = await load_people(stand, log, following)
-        posts = posts_of(user_ids, SystemClock(), log.partitions)
+        posts = posts_of(user_ids, IdMint(SystemClock()), log.partitions)
         await append_posts(log, posts, SystemClock())
         await caught_up()
         media_ids = [post.media_id for post in posts]
