@@ -95,7 +95,7 @@ def _row(
         _cpu_us(sides),
         (min(values), max(values)),
         (min(bare), max(bare)) if bare else None,
-        _cpu_us(limits) if limits else None,
+        _cpu_us(limits),
         [one / other for one, other in zip(values, bare, strict=False)],
         _cpu_by_process(sides),
         len(values),
@@ -147,13 +147,17 @@ def print_rows(console: Console, title: str, rows: Sequence[Row]) -> None:
             f"{name} {us:.1f}" for name, us in sorted(row.cpu_us_per_item_by_process.items())
         )
         console.print(f"[bold]{row.name}[/]: {row.note}", highlight=False)
-        console.print(f"  CPU µs an item: {spent}", highlight=False)
+        if spent:
+            console.print(f"  CPU µs an item: {spent}", highlight=False)
     if rows:
         facts = ", ".join(f"{name} {value}" for name, value in rows[0].machine.items())
         console.print(f"{rows[0].rounds} rounds, medians. {facts}", highlight=False)
 
 
-def _cpu_us(rounds: Sequence[Round]) -> float:
+def _cpu_us(rounds: Sequence[Round]) -> float | None:
+    """None where it was not measured: a part of a turn."""
+    if not any(one.cpu_us for one in rounds):
+        return None
     return statistics.median(sum(one.cpu_us.values()) / max(one.items, 1) for one in rounds)
 
 
