@@ -157,7 +157,7 @@ BAD = [
     (requests(b"", new_id()), "MEDIA_EMPTY"),
     (requests(picture(), new_id())[:-1], "MEDIA_SIZE_DIFFERS"),
     (requests(picture()[:300], new_id()), "MEDIA_BROKEN"),
-    (requests(b"GIF89a" + bytes(100), new_id()), "MEDIA_TYPE_UNSUPPORTED"),
+    (requests(picture(form="GIF"), new_id()), "MEDIA_TYPE_UNSUPPORTED"),
     (requests(b"hello, world, hello, world", new_id()), "MEDIA_TYPE_UNSUPPORTED"),
     (requests(picture(side=200), new_id()), "MEDIA_TOO_MANY_PIXELS"),
     (requests(picture(), new_id(), "zero \0 byte"), "INVALID_FIELD"),
