@@ -35,6 +35,8 @@ for name in SSL_CERT_FILE PIP_CERT NODE_EXTRA_CA_CERTS; do
 done
 export folder
 exec unshare --mount --pid --fork --kill-child bash -euc '
+    # Java asks which mount a folder lies on: the new root has to be one.
+    mount --bind "$folder" "$folder"
     mount -t proc proc "$folder/proc"
     mount --rbind /dev "$folder/dev"
     mount -t tmpfs tmpfs "$folder/tmp"
