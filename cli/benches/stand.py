@@ -3,6 +3,7 @@
     async with Stand("likes", effort, print, servers=("kafka", "postgres")) as stand: …
 
 Fresh data each time, on ports that nobody usually has, so that a bench runs beside `make up`.
+Data and logs stay only when the bench fails.
 """
 
 import shutil
@@ -71,6 +72,8 @@ class Stand:
         at: TracebackType | None,
     ) -> None:
         await self._stack.stop()
+        if error is None:
+            _remove(self._stack.data_dir)
 
     @property
     def kafka_data_dir(self) -> Path:
@@ -155,7 +158,7 @@ class Watch:
 
 
 def _remove(folder: Path) -> None:
-    """What an earlier run left, also where a link leads out of the folder."""
+    """What a run left, also where a link leads out of the folder."""
     for link in folder.iterdir() if folder.exists() else ():
         if link.is_symlink():
             shutil.rmtree(link.resolve(), ignore_errors=True)
