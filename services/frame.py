@@ -1,6 +1,6 @@
 """What happens around every handler, in this order:
 
-trace, metrics, limit of calls, deadline, rules of the request, caller, handler, errors → status.
+trace, metrics, limit of calls, deadline, request and rules, caller, handler, errors → status.
 
 A servicer is a class with a method for each RPC that it has, named in snake case; the others
 answer UNIMPLEMENTED. `call` is a services.call.Call:
@@ -63,9 +63,10 @@ class Frame:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for rpc in rpcs_of(service, self._settings.handler_deadline_s):
             make: Any = _MADE[rpc.takes_stream, rpc.gives_stream]
+            # Requests stay bytes until `_limited`, since gRPC tells a client which of our classes
+            # could not read them.
             handlers[rpc.name] = make(
                 self._streamed(rpc) if rpc.gives_stream else self._answered(rpc),
-                request_deserializer=rpc.request.FromString,
                 response_serializer=rpc.response.SerializeToString,
             )
         # Not as registered methods: grpc.aio (1.85) waits anew for each of them at every call.
@@ -74,32 +75,24 @@ class Frame:
         )
 
     def _answered(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
-        async def answer(request: Any, context: _Context) -> Message | None:
-            def work(call: Call) -> _Answered:
-                answered: _Answered = rpc.handle(call, request)
-                return answered
-
-            if rpc.takes_stream:
-                request = _checked(rpc, request)
-            return await self._run(rpc, context, request, work)
+        async def answer(sent: Any, context: _Context) -> Message | None:
+            return await self._run(rpc, context, sent, rpc.handle)
 
         return answer
 
     def _streamed(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
-        async def stream(request: Any, context: _Context) -> Message | None:
-            async def work(call: Call) -> None:
+        async def stream(sent: Any, context: _Context) -> Message | None:
+            async def work(call: Call, request: Any) -> None:
                 async with aclosing(rpc.handle(call, request)) as items:
                     async for item in items:
                         await context.write(item)
 
-            if rpc.takes_stream:
-                request = _checked(rpc, request)
-            return await self._run(rpc, context, request, work)
+            return await self._run(rpc, context, sent, work)
 
         return stream
 
     async def _run(
-        self, rpc: Rpc, context: _Context, request: Any, work: Callable[[Call], _Answered]
+        self, rpc: Rpc, context: _Context, sent: Any, work: Callable[[Call, Any], _Answered]
     ) -> Message | None:
         """Everything that turns into a status happens in here."""
         started_s = time.perf_counter()
@@ -110,7 +103,7 @@ class Frame:
         code = "CANCELLED"
         self._running += 1
         try:
-            answer = await self._limited(rpc, context, metadata, trace_id, told, request, work)
+            answer = await self._limited(rpc, context, metadata, trace_id, told, sent, work)
             code = "OK"
         except Exception as error:  # noqa: BLE001  this is where every error becomes a status
             status = status_of(error, trace_id)
@@ -132,21 +125,20 @@ class Frame:
         metadata: dict[str, Any],
         trace_id: str,
         told: bool,
-        request: Any,
-        work: Callable[[Call], _Answered],
+        sent: Any,
+        work: Callable[[Call, Any], _Answered],
     ) -> Message | None:
         if self._running > self._settings.grpc_calls_max:
             raise Exhausted("too many calls at once: try again", reason="OVERLOADED")
         until_s = _until_s(rpc, context)
         async with asyncio.timeout_at(until_s if until_s < math.inf else None):
-            if not rpc.takes_stream:
-                rpc.check(request)
+            request = _each_read(rpc, sent) if rpc.takes_stream else rpc.read(sent)
             caller = None
             if not rpc.open_to_all:
                 caller = await self._sessions.caller(metadata.get("authorization", ""))
             token = self._token(metadata.get(POSITION, ""))
             call = Call(self._parts, rpc.path, trace_id, caller, token, until_s, told=told)
-            answer = await work(call)
+            answer = await work(call, request)
         if call.wrote:
             position = position_token.encode(call.token, self._position_key)
             context.set_trailing_metadata(((POSITION, position),))
@@ -156,10 +148,9 @@ class Frame:
         return position_token.decode(text, self._position_key, self._parts.control.identity.log_id)
 
 
-async def _checked(rpc: Rpc, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    async for request in requests:
-        rpc.check(request)
-        yield request
+async def _each_read(rpc: Rpc, sent: AsyncIterator[bytes]) -> AsyncIterator[Message | None]:
+    async for one in sent:
+        yield rpc.read(one)
 
 
 def _until_s(rpc: Rpc, context: _Context) -> float:

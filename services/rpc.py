@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from prometheus_client import Counter, Histogram
 
@@ -39,16 +39,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """`handle` takes (call, request) or (call, requests). `check` raises InvalidRequest."""
+    """`handle` takes (call, request) or (call, requests). `read` makes a request of the bytes that
+    were sent; raises InvalidRequest for what is no message, or breaks its rules.
+    """
 
     name: str
     path: str
     takes_stream: bool
     gives_stream: bool
-    request: type[Message]
     response: type[Message]
     handle: Callable[[Call, Any], Any]
-    check: Callable[[Message], None]
+    read: Callable[[bytes], Message | None]
     open_to_all: bool
     deadline_s: float | None
     seconds: Histogram
@@ -80,10 +81,9 @@ def rpcs_of(service: Service, deadline_s: float) -> Iterator[Rpc]:
             path=path,
             takes_stream=method.client_streaming,
             gives_stream=method.server_streaming,
-            request=GetMessageClass(method.input_type),
             response=GetMessageClass(method.output_type),
             handle=handle or _refusal(method),
-            check=_check(method) if handle else _nothing,
+            read=_read(method) if handle else _unread,
             open_to_all=handle is None or path in OPEN_TO_ALL,
             deadline_s=service.deadlines_s.get(method.name, deadline_s),
             seconds=metrics.RPC_SECONDS.labels(path),
@@ -94,32 +94,43 @@ def _snake(name: str) -> str:
     return _CAPITAL.sub("_", name).lower()
 
 
-def _check(method: MethodDescriptor) -> Callable[[Message], None]:
+def _read(method: MethodDescriptor) -> Callable[[bytes], Message]:
+    parse = GetMessageClass(method.input_type).FromString
     violations_of = validation.compile_rules(method.input_type)
 
-    def check(request: Message) -> None:
+    def read(sent: bytes) -> Message:
+        try:
+            request = parse(sent)
+        except DecodeError:
+            raise InvalidRequest(
+                f"these bytes are no {method.input_type.name}, or a text in them is not UTF-8",
+                reason="MESSAGE_MALFORMED",
+            ) from None
         if violations := violations_of(request):
             first = violations[0]
             raise InvalidRequest(
                 f"{first.field or method.input_type.name}: {first.description}",
                 tuple(violations),
             )
+        return request
 
-    return check
+    return read
 
 
-def _nothing(_request: Message) -> None:
+def _unread(_sent: bytes) -> None:
     pass
 
 
 def _refusal(method: MethodDescriptor) -> Callable[[Call, Any], Any]:
-    refused = Unimplemented(f"{method.name} comes with a later version")
+    # One error a call: an error that is raised again keeps the frames of all its former calls.
+    def refused() -> Unimplemented:
+        return Unimplemented(f"{method.name} comes with a later version")
 
     async def refuse(_call: Call, _request: object) -> Message:
-        raise refused
+        raise refused()
 
     async def refuse_stream(_call: Call, _request: object) -> AsyncIterator[Message]:
-        raise refused
+        raise refused()
         yield
 
     return refuse_stream if method.server_streaming else refuse

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
-from millrace.errors import Bug, NotFound, OutcomeUnknown, StoreUnavailable
+from millrace.errors import Bug, NotFound, OutcomeUnknown, StoreUnavailable, Unimplemented
 from millrace.log.partitioner import key_of
 from millrace.log.port import TRACE_HEADER
 from millrace.observe import trace
@@ -165,6 +165,17 @@ async def test_the_clients_deadline_counts_if_it_is_shorter(probed: Probed) -> N
 async def test_what_has_no_handler_is_unimplemented_with_a_reason(probed: Probed) -> None:
     refused = await refusal(probed.likes.ListLikers(pb.ListLikersRequest()))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+
+
+async def test_a_refusal_keeps_nothing_of_former_calls() -> None:
+    """One error raised by every call would hold the frames of all of them."""
+    refuse = next(rpc.handle for rpc in rpcs_of(Service(LIKES, None), 1.0))
+    seen = []
+    for _ in range(2):
+        with pytest.raises(Unimplemented) as refused:
+            await refuse(None, None)
+        seen.append(refused.value)
+    assert seen[0] is not seen[1]
 
 
 async def test_a_write_answers_a_position_and_carries_the_trace(probed: Probed) -> None:

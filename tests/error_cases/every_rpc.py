@@ -28,6 +28,22 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(update(world, ana, bio="a\0b"))
 
 
+@case("Bytes that are no message, or hold a text that is not UTF-8")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    half = b"\x22\x02\xed\xa0"
+    tries = [
+        world.channel.unary_unary("/social.v1.UsersService/Register")(half),
+        world.channel.unary_unary("/social.v1.UsersService/LogIn")(b"\xff"),
+        world.channel.stream_unary("/social.v1.MediaService/UploadMedia")(
+            iter((b"\xff",)), metadata=ana.metadata
+        ),
+    ]
+    refused = [await refusal(one) for one in tries]
+    assert len({(one.code, one.reason) for one in refused}) == 1
+    assert "protobuf" not in repr(refused)
+    return refused[0]
+
+
 @case("No access token")
 async def _(world: World, _ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(read(world))
