@@ -47,12 +47,14 @@ def check_not_self(actor_id: int, user_id: int) -> None:
 
 
 def check_follow(
-    follower_id: int, followee_id: int, *, stands: bool, following: int, followees_max: int
+    follower_id: int, followee_id: int, *, stands: bool, has_room: bool, followees_max: int
 ) -> None:
-    """`following`: how many the follower follows now; `stands`: the followee is there."""
+    """`stands`: the followee is there; `has_room`: the follower follows fewer than
+    `followees_max`, or him already.
+    """
     check_not_self(follower_id, followee_id)
     check_user_seen(stands)
-    if following >= followees_max:
+    if not has_room:
         raise FailedPrecondition(
             f"at most {followees_max} accounts can be followed",
             reason="FOLLOWEES_LIMIT",

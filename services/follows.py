@@ -32,11 +32,14 @@ class FollowsService:
         rows, following = await asyncio.gather(
             users.by_id(self._store, [followee]), FOLLOWS.count(self._store, [follower])
         )
+        has_room = following[follower] < self._followees_max or await self._stands(
+            follower, followee
+        )
         policy.check_follow(
             follower,
             followee,
             stands=followee in rows,
-            following=following[follower],
+            has_room=has_room,
             followees_max=self._followees_max,
         )
         followed = UserFollowed(
@@ -87,6 +90,10 @@ class FollowsService:
             next_page_token=page.next_token(edges, ids),
             stale=stale,
         )
+
+    async def _stands(self, follower: int, followee: int) -> bool:
+        """A follow that stands takes no more room: its answer may have been lost."""
+        return bool(await FOLLOWS.among(self._store, [(follower, followee)]))
 
     async def _shown(self, owner_id: int, ids: list[int]) -> list[UserRow]:
         owner, rows = await asyncio.gather(
