@@ -56,10 +56,12 @@ class Registration:
         holder = await self._holder(wanted)
         data_key = None
         if holder is None:
+            # First, since it may be refused, and ids are dense: a refusal must not use one up.
+            password_hash = await self._parts.passwords.hash(wanted.password)
             user_id = await self._parts.user_ids.next_id()
             call.acts_as(user_id)
             data_key = sealing.new_data_key()
-            await self._claim(call, wanted, data_key)
+            await self._claim(call, wanted, data_key, password_hash)
             holder = await self._holder(wanted)
             if holder is None:
                 raise OutcomeUnknown("the view went back behind a claim that it had applied")
@@ -85,10 +87,11 @@ class Registration:
         rows = await users.by_name(self._parts.views, [wanted.name_key])
         return rows.get(wanted.name_key)
 
-    async def _claim(self, call: Call, wanted: _Wanted, data_key: bytes) -> None:
+    async def _claim(
+        self, call: Call, wanted: _Wanted, data_key: bytes, password_hash: str
+    ) -> None:
         """Returns when the view has decided whose the name is."""
         user_id = call.user_id
-        password_hash = await self._parts.passwords.hash(wanted.password)
         await self._vault.write_identity(call, user_id, data_key, password_hash)
         claim = Claim(
             user_id=user_id,

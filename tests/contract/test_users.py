@@ -103,6 +103,17 @@ async def test_a_request_id_with_another_body_is_refused(
     assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
 
 
+async def test_a_refused_registration_uses_up_no_id(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = await world.register("ana")
+    with monkeypatch.context() as patched:
+        patched.setattr(world.parts.passwords, "_pending_max", 0)
+        refused = await refusal(world.users.Register(request("ben")))
+    assert refused.reason == "PASSWORD_CHECKS_BUSY"
+    assert (await world.register("ben")).user_id == ana.user_id + 1
+
+
 async def test_a_service_that_died_after_the_claim_is_completed_by_a_retry(world: World) -> None:
     asked = request("ana", display_name="Ana")
     await world.hold(users.VIEW)
