@@ -2,7 +2,8 @@
 
 It holds one number a topic of his own partition, and up to four of other partitions, where
 writes of his may lie as well (accept, reject, remove, a comment deleted by the photo's owner).
-Clients send the newest one back. Signed, tied to one log, under 150 bytes of text.
+Clients send the newest one back. Signed, tied to one log, under 150 bytes of text; only the
+long numbers of a topic's third generation and later may take it to `TEXT_BYTES_MAX`.
 
 Not: waiting for a view (services do), or anything about reads: they add nothing to a token.
 """
@@ -24,7 +25,7 @@ from social.log.v1.token_pb2 import PositionTokenBody
 OWN_TOPICS = ("users", "media", "follows", "likes", "comments", "reads")
 FOREIGN_TOPICS = (*OWN_TOPICS, "names", "vault")
 FOREIGN_MAX = 4
-TEXT_BYTES_MAX = 150
+TEXT_BYTES_MAX = 180
 _MAC_BYTES = 12
 _TAG_MASK = (1 << 32) - 1
 

@@ -19,6 +19,7 @@ from millrace.log.position_token import (
     encode,
 )
 
+SHORT_BYTES = 150
 SEED = bytes(range(32))
 IDENTITY = LogIdentity(SEED, log_id_of(SEED), 1_000)
 KEY = IDENTITY.key("position")
@@ -47,13 +48,22 @@ FULL = PositionToken(
 def test_what_is_encoded_is_decoded_and_short(token: PositionToken) -> None:
     text = encode(token, KEY)
     assert decode(text, KEY, IDENTITY.log_id) == token
-    assert len(text) < TEXT_BYTES_MAX
+    assert len(text) < SHORT_BYTES
     assert text.isascii()
 
 
 def test_the_largest_token_is_short() -> None:
-    assert len(encode(FULL, KEY)) < TEXT_BYTES_MAX
+    assert len(encode(FULL, KEY)) < SHORT_BYTES
     assert decode("", KEY, IDENTITY.log_id) == PositionToken(IDENTITY.log_id)
+
+
+def test_a_token_of_the_last_number_there_is_comes_back() -> None:
+    last = 2**63 - 1
+    foreign = tuple(("vault", 4095 - n, last) for n in range(FOREIGN_MAX))
+    token = PositionToken(IDENTITY.log_id, 4095, dict.fromkeys(OWN_TOPICS, last), foreign)
+    text = encode(token, KEY)
+    assert len(text) <= TEXT_BYTES_MAX
+    assert decode(text, KEY, IDENTITY.log_id) == token
 
 
 def test_a_token_that_clients_keep_stays_readable() -> None:
