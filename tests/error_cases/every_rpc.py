@@ -121,6 +121,17 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(comments.ListComments(request, metadata=ana.metadata))
 
 
+@case("An RPC that no proto has")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    call = world.channel.unary_unary("/social.v1.UsersService/GetEverything")
+    return await refusal(call(b"", metadata=ana.metadata))
+
+
+@case("Metadata above 16 KiB")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    return await refusal(read(world, metadata=(*ana.metadata, ("x", "x" * 17_000))))
+
+
 @case("Too many calls at once")
 async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
     none = world.parts.settings.model_copy(update={"grpc_calls_max": 0})

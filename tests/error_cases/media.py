@@ -119,6 +119,15 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(upload(world, ana, picture(), request_id=once, caption="other"))
 
 
+@case("UploadMedia: a retry, and the item has been deleted since")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    once = request_id()
+    item = (await upload(world, ana, picture(), request_id=once)).media
+    request = media_pb2.DeleteMediaRequest(request_id=request_id(), media_id=item.id)
+    await stub(world).DeleteMedia(request, metadata=ana.metadata)
+    return await refusal(upload(world, ana, picture(), request_id=once))
+
+
 @case("UploadMedia: too many uploads wait for this process")
 async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
     cleaner = world.parts.cleaner

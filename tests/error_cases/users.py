@@ -13,7 +13,7 @@ async def _(world: World, _ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(register(world, "ANA"))
 
 
-@case("Register: a request_id again with another body")
+@case("Register: a request_id again for the same handle, with another body")
 async def _(world: World, _ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     once = request_id()
     await register(world, "ben", request_id=once)
