@@ -31,12 +31,12 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
 @case("Bytes that are no message, or hold a text that is not UTF-8")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     half = b"\x22\x02\xed\xa0"
+    channel: Any = world.channel
+    upload = channel.stream_unary("/social.v1.MediaService/UploadMedia")
     tries = [
-        world.channel.unary_unary("/social.v1.UsersService/Register")(half),
-        world.channel.unary_unary("/social.v1.UsersService/LogIn")(b"\xff"),
-        world.channel.stream_unary("/social.v1.MediaService/UploadMedia")(
-            iter((b"\xff",)), metadata=ana.metadata
-        ),
+        channel.unary_unary("/social.v1.UsersService/Register")(half),
+        channel.unary_unary("/social.v1.UsersService/LogIn")(b"\xff"),
+        upload(iter((b"\xff",)), metadata=ana.metadata),
     ]
     refused = [await refusal(one) for one in tries]
     assert len({(one.code, one.reason) for one in refused}) == 1
@@ -123,8 +123,9 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
 
 @case("An RPC that no proto has")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
-    call = world.channel.unary_unary("/social.v1.UsersService/GetEverything")
-    return await refusal(call(b"", metadata=ana.metadata))
+    channel: Any = world.channel
+    nothing = channel.unary_unary("/social.v1.UsersService/GetEverything")
+    return await refusal(nothing(b"", metadata=ana.metadata))
 
 
 @case("Metadata above 16 KiB")
