@@ -169,7 +169,7 @@ async def test_what_has_no_handler_is_unimplemented_with_a_reason(probed: Probed
 
 async def test_a_refusal_keeps_nothing_of_former_calls() -> None:
     """One error raised by every call would hold the frames of all of them."""
-    refuse = next(rpc.handle for rpc in rpcs_of(Service(LIKES, None), 1.0))
+    refuse: Any = next(rpc.handle for rpc in rpcs_of(Service(LIKES, None), 1.0))
     seen = []
     for _ in range(2):
         with pytest.raises(Unimplemented) as refused:
