@@ -7,7 +7,7 @@ NAME ?= all
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up stop status test test-all check fmt protos bench clean
+.PHONY: help install demo up stop status test test-all soak check fmt protos bench clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: install ## all tests but the slow ones, on the real servers
 
 test-all: install ## all tests
 	$(PYTEST)
+
+soak: install ## twenty minutes of the demo's traffic, then its checks
+	@$(BIN)/millrace demo --seconds 1200
 
 check: install ## what CI checks before it tests: style, types, protos, imports, tidiness
 	$(BIN)/ruff check .
