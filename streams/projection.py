@@ -3,7 +3,7 @@
 Takes reader, store, log and clock as arguments and does no I/O of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -46,6 +46,9 @@ class Projection:
     The stored position decides, not the reader's: the transaction moves it from exactly where
     the batch starts, so a second worker on the same partition fails its move, applies nothing
     and reads the stored position again.
+
+    `went_back` is awaited when a stored position has fallen, before anything is applied again:
+    else the view might have caught up before anybody saw it, and its epoch would stand.
     """
 
     view: View
@@ -54,6 +57,7 @@ class Projection:
     opener: TextOpener
     dead: DeadLetters
     clock: Clock
+    went_back: Callable[[], Awaitable[None]] | None = None
     at: dict[TopicPartition, int] = field(default_factory=dict)
 
     async def start_positions(
@@ -61,6 +65,9 @@ class Projection:
     ) -> dict[TopicPartition, int]:
         """Where to go on, as stored. Called when partitions are handed to this worker."""
         stored = await self.store.positions(self.view.name)
+        fell = any(key in stored and stored[key].position < at for key, at in self.at.items())
+        if fell and self.went_back is not None:
+            await self.went_back()
         for partition in partitions:
             if partition not in stored:
                 raise Bug(f"view {self.view.name} has no position for {partition}")
@@ -75,15 +82,19 @@ class Projection:
         records = [record for record in records if self._is_new(record)]
         delay_s = RETRY_FIRST_S
         taken: list[_Taken] = []
+        moved = False
         while records:
             try:
+                if moved:
+                    # Waited for here: a reader left beyond a stored position would lose events.
+                    await self._reread(reader, records)
+                    return 0
                 # Taken once: a dead letter that is written is not written again on a retry.
                 taken = taken or await self._take(records)
                 await self._apply(taken)
                 return len(records)
             except PositionMoved:
-                await self._reread(reader, records)
-                return 0
+                moved = True
             except StoreUnavailable as error:
                 logger.warning("waiting", view=self.view.name, why=error.message)
                 await self.clock.sleep(delay_s)

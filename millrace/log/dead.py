@@ -28,9 +28,12 @@ class DeadRatio:
             self._dead_at.popleft()
 
     def count_dead(self) -> None:
-        """One more; raises FailedPrecondition when it is one too many."""
+        """One more."""
         self._dead_at.append(self._seen)
-        if len(self._dead_at) > self._dead_max:
+
+    def check(self) -> None:
+        """Raises FailedPrecondition when one more is one too many."""
+        if len(self._dead_at) + 1 > self._dead_max:
             raise FailedPrecondition(
                 f"more than {self._dead_max:g} of the last {self._window_events} events are dead",
                 reason="TOO_MANY_DEAD_LETTERS",
@@ -63,7 +66,7 @@ class DeadLetters:
         Raises FailedPrecondition, and writes nothing, when there are too many; StoreUnavailable
         or OutcomeUnknown as `Log.append` does (a letter that is there twice does no harm).
         """
-        self._ratio.count_dead()
+        self._ratio.check()
         letter = DeadLetter(
             view=self._view,
             reason=reason[:1_000],
@@ -83,6 +86,8 @@ class DeadLetters:
             letter.SerializeToString(),
             partition=record.partition,
         )
+        # Not before: what is tried again is one letter, however long the log was away.
+        self._ratio.count_dead()
 
     def count(self, events: int) -> None:
         """So many events were taken, dead ones included."""

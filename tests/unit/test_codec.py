@@ -72,10 +72,11 @@ def test_sealed_text_is_found_where_there_is_some() -> None:
 def test_too_many_dead_letters_stop_the_processor() -> None:
     ratio = DeadRatio(0.1, 100)
     for _ in range(10):
+        ratio.check()
         ratio.count_dead()
     ratio.count(99)
     with pytest.raises(FailedPrecondition) as stopped:
-        ratio.count_dead()
+        ratio.check()
     assert stopped.value.reason == "TOO_MANY_DEAD_LETTERS"
 
 
@@ -83,5 +84,6 @@ def test_dead_letters_of_long_ago_are_forgotten() -> None:
     ratio = DeadRatio(0.1, 100)
     for _ in range(50):
         for _ in range(10):
+            ratio.check()
             ratio.count_dead()
         ratio.count(100)
