@@ -66,12 +66,18 @@ async def open_views(parts: StreamParts, views: Sequence[View]) -> list[Progress
     return watched
 
 
-async def follow(view: View, parts: StreamParts, back: asyncio.Event) -> None:
+async def follow(view: View, parts: StreamParts, progress: Progress, back: asyncio.Event) -> None:
     """One view follows its topics until cancelled. Raises what only an operator can mend.
 
     `back` is set when the view went back: the reader has to go back with it.
     """
     projection = projection_of(view, parts)
+
+    async def went_back() -> None:
+        if await progress.look():
+            back.set()
+
+    projection.went_back = went_back
 
     async def stored(partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return await projection.start_positions(partitions)
@@ -120,8 +126,10 @@ async def main(parts: StreamParts) -> None:
     progresses = await open_views(parts, VIEWS)
     backs = {view.name: asyncio.Event() for view in VIEWS}
     async with asyncio.TaskGroup() as tasks:
-        for view in VIEWS:
-            tasks.create_task(follow(view, parts, backs[view.name]), name=view.name)
+        for progress in progresses:
+            view = progress.view
+            following = follow(view, parts, progress, backs[view.name])
+            tasks.create_task(following, name=view.name)
         tasks.create_task(watch(progresses, backs, parts), name="progress")
         tasks.create_task(registrations.follow(parts), name="registrations")
         parts.ready = True
