@@ -1,7 +1,8 @@
 """The keys that make this installation itself: they are in files, not in any store.
 
     KEYS_DIR/master.key           32 bytes in hex, mode 0600; seals the vault, derives the rest
-    KEYS_DIR/signing-<ms>-<kid>.pem   Ed25519 keys of access tokens; the newest signs, all verify
+    KEYS_DIR/signing-<ms>-<kid>.pem   Ed25519 keys of access tokens, mode 0600; the newest signs,
+                                      all verify
 
 Losing master.key loses every password, session and personal text: back it up.
 
@@ -111,14 +112,11 @@ def _add_signing_key(folder: Path, clock: Clock) -> str:
 
 def _read_master(file: Path) -> bytes:
     try:
-        text = file.read_text("ascii").strip()
-        mode = file.stat().st_mode & 0o777
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read_private(file)
+    except OSError as error:
         raise FailedPrecondition(f"cannot read the master key {file}: create keys first") from error
-    if mode & 0o077:
-        raise FailedPrecondition(f"{file} is open to others (mode {mode:o}): chmod 600 it")
     try:
-        master = bytes.fromhex(text)
+        master = bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
         master = b""
     if len(master) != KEY_BYTES:
@@ -128,13 +126,20 @@ def _read_master(file: Path) -> bytes:
 
 def _read_signing(file: Path) -> SigningKey:
     try:
-        private = serialization.load_pem_private_key(file.read_bytes(), password=None)
+        private = serialization.load_pem_private_key(_read_private(file), password=None)
     except (OSError, ValueError) as error:
         raise FailedPrecondition(f"{file} is not a signing key") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise FailedPrecondition(f"{file} is not an Ed25519 key")
     public = private.public_key()
     return SigningKey(_kid(public), private, public)
+
+
+def _read_private(file: Path) -> bytes:
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise FailedPrecondition(f"{file} is open to others (mode {mode:o}): chmod 600 it")
+    return file.read_bytes()
 
 
 def _kid(public: Ed25519PublicKey) -> str:

@@ -1,12 +1,16 @@
 """Sealed boxes: AES-256-GCM, bound to whom and what they are for.
 
     personal text   under the user's data key; bound to the user
-    vault secrets   under the master key; bound to the record key in the vault
+    vault secrets   under a key of their own, derived from the master key and the record key
+
+Nonces are random, which is safe for 2^32 boxes a key. Every refresh of a session seals one, so
+all under the master key itself would be past that in a few days.
 
 A box is a nonce of 12 bytes, then ciphertext and tag. One that was sealed with another key, for
 somebody else, or is damaged does not open: PoisonEvent with reason SEAL_BROKEN.
 """
 
+import hmac
 import secrets
 
 from cryptography.exceptions import InvalidTag
@@ -58,11 +62,17 @@ def open_text(data_key: bytes, sealed: Sealed) -> bytes:
 
 def seal_secret(master: bytes, vault_key: bytes, secret: VaultSecret) -> bytes:
     """`vault_key`: the record key in topic vault."""
-    return seal(master, secret.SerializeToString(), purpose=SECRET, owner=vault_key)
+    key = _secret_key(master, vault_key)
+    return seal(key, secret.SerializeToString(), purpose=SECRET, owner=vault_key)
 
 
 def open_secret(master: bytes, vault_key: bytes, box: bytes) -> VaultSecret:
+    key = _secret_key(master, vault_key)
     try:
-        return VaultSecret.FromString(unseal(master, box, purpose=SECRET, owner=vault_key))
+        return VaultSecret.FromString(unseal(key, box, purpose=SECRET, owner=vault_key))
     except DecodeError as error:
         raise PoisonEvent("a secret that no version explains", reason="SEAL_BROKEN") from error
+
+
+def _secret_key(master: bytes, vault_key: bytes) -> bytes:
+    return hmac.digest(master, b"millrace vault secret\0" + vault_key, "sha256")

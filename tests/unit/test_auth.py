@@ -84,9 +84,11 @@ def test_a_broken_master_key_says_so(tmp_path: Path, content: str) -> None:
         load_keys(tmp_path)
 
 
-def test_a_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", ["master.key", "signing-*.pem"])
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path, files: str) -> None:
     ensure_keys(tmp_path)
-    os.chmod(tmp_path / "master.key", 0o644)
+    (file,) = tmp_path.glob(files)
+    os.chmod(file, 0o644)
     with pytest.raises(FailedPrecondition, match="chmod 600"):
         load_keys(tmp_path)
 
@@ -124,6 +126,13 @@ def test_a_secret_is_bound_to_its_place_in_the_vault(keys: Keys) -> None:
     assert sealing.open_secret(keys.master, b"here", box) == secret
     with pytest.raises(PoisonEvent):
         sealing.open_secret(keys.master, b"there", box)
+
+
+def test_each_secret_has_a_key_of_its_own(keys: Keys) -> None:
+    """Or the nonces of all sessions of all users would be drawn for one key."""
+    box = sealing.seal_secret(keys.master, b"here", VaultSecret(data_key=b"k" * 32))
+    with pytest.raises(PoisonEvent):
+        sealing.unseal(keys.master, box, purpose=sealing.SECRET, owner=b"here")
 
 
 def test_equal_texts_have_different_boxes() -> None:
