@@ -172,7 +172,7 @@ class Client:
         return await self.tried_again(once, write=False)
 
     async def _refresh(self, session: Session | None) -> None:
-        """Exchange tokens that expire soon; concurrent exchanges of one token give equal pairs."""
+        """Exchange tokens that expire soon; concurrent exchanges of one token agree."""
         if session is None or not session.access_token:
             return
         if time.monotonic() < session.expires_s - _REFRESH_BEFORE_S:

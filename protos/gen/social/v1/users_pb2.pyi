@@ -7,8 +7,9 @@ For all RPCs:
   Auth      the metadata `authorization: Bearer <access token>` names the actor. Without a valid
             one an RPC answers UNAUTHENTICATED, except Register, LogIn and RefreshToken.
   Writes    carry a request_id, a UUID that the client makes. UNAVAILABLE and DEADLINE_EXCEEDED
-            mean "unknown": retry with the same request_id. The same request_id with another body
-            within 7 days is ALREADY_EXISTS.
+            mean "unknown": retry with the same request_id. Where a write creates something
+            (UploadMedia, AddComment, Register of one handle) the same request_id with another
+            body within 7 days is ALREADY_EXISTS; the others set a state: the last one counts.
   Position  writes answer with the trailing metadata `millrace-position`; sent back as metadata,
             it makes reads cover the write. A read that cannot wait for it says `stale`.
   Fields    the rules beside the fields are checked before anything else: INVALID_ARGUMENT with

@@ -93,7 +93,7 @@ class UsersServiceServicer:
 
     def Register(self, request, context):
         """Creates an account and logs it in. Answers when the claim of the handle is decided.
-        ALREADY_EXISTS: the handle is taken, or this request_id was used with another body.
+        ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,8 +109,8 @@ class UsersServiceServicer:
 
     def RefreshToken(self, request, context):
         """Exchanges a refresh token for the next pair of tokens. Concurrent and repeated calls with one
-        token give equal pairs. UNAUTHENTICATED: expired, revoked, or used again too late, which ends
-        the session.
+        token give the same refresh token. UNAUTHENTICATED: expired, revoked, or used again too late,
+        which ends the session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,8 +7,9 @@ For all RPCs:
   Auth      the metadata `authorization: Bearer <access token>` names the actor. Without a valid
             one an RPC answers UNAUTHENTICATED, except Register, LogIn and RefreshToken.
   Writes    carry a request_id, a UUID that the client makes. UNAVAILABLE and DEADLINE_EXCEEDED
-            mean "unknown": retry with the same request_id. The same request_id with another body
-            within 7 days is ALREADY_EXISTS.
+            mean "unknown": retry with the same request_id. Where a write creates something
+            (UploadMedia, AddComment, Register of one handle) the same request_id with another
+            body within 7 days is ALREADY_EXISTS; the others set a state: the last one counts.
   Position  writes answer with the trailing metadata `millrace-position`; sent back as metadata,
             it makes reads cover the write. A read that cannot wait for it says `stale`.
   Fields    the rules beside the fields are checked before anything else: INVALID_ARGUMENT with
@@ -35,7 +36,7 @@ class UsersServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_users_pb2.RegisterRequest, _users_pb2.RegisterResponse]
     """Creates an account and logs it in. Answers when the claim of the handle is decided.
-    ALREADY_EXISTS: the handle is taken, or this request_id was used with another body.
+    ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body.
     """
     LogIn: _aio.UnaryUnaryMultiCallable[_users_pb2.LogInRequest, _users_pb2.LogInResponse]
     """Opens a session. UNAUTHENTICATED: handle or password is wrong (which one is not said).
@@ -43,8 +44,8 @@ class UsersServiceStub:
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_users_pb2.RefreshTokenRequest, _users_pb2.RefreshTokenResponse]
     """Exchanges a refresh token for the next pair of tokens. Concurrent and repeated calls with one
-    token give equal pairs. UNAUTHENTICATED: expired, revoked, or used again too late, which ends
-    the session.
+    token give the same refresh token. UNAUTHENTICATED: expired, revoked, or used again too late,
+    which ends the session.
     """
     LogOut: _aio.UnaryUnaryMultiCallable[_users_pb2.LogOutRequest, _users_pb2.LogOutResponse]
     """Ends the session of the access token, or all of the user's."""
@@ -78,7 +79,7 @@ class UsersServiceServicer:
         context: _aio.ServicerContext[_users_pb2.RegisterRequest, _abc.Awaitable[_users_pb2.RegisterResponse]],
     ) -> _abc.Awaitable[_users_pb2.RegisterResponse]:
         """Creates an account and logs it in. Answers when the claim of the handle is decided.
-        ALREADY_EXISTS: the handle is taken, or this request_id was used with another body.
+        ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body.
         """
 
     def LogIn(
@@ -96,8 +97,8 @@ class UsersServiceServicer:
         context: _aio.ServicerContext[_users_pb2.RefreshTokenRequest, _abc.Awaitable[_users_pb2.RefreshTokenResponse]],
     ) -> _abc.Awaitable[_users_pb2.RefreshTokenResponse]:
         """Exchanges a refresh token for the next pair of tokens. Concurrent and repeated calls with one
-        token give equal pairs. UNAUTHENTICATED: expired, revoked, or used again too late, which ends
-        the session.
+        token give the same refresh token. UNAUTHENTICATED: expired, revoked, or used again too late,
+        which ends the session.
         """
 
     def LogOut(

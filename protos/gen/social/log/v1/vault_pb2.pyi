@@ -46,7 +46,7 @@ Global___VaultKind: _TypeAlias = VaultKind  # noqa: Y015
 
 @_typing.final
 class VaultKey(_message.Message):
-    """Topic `vault`, compacted, key: VaultKey. Secrets, sealed with the master key. Never exported.
+    """Topic `vault`, compacted, key: VaultKey. Secrets, sealed by the master key. Never exported.
     A record without a value destroys the secret.
     """
 
@@ -83,7 +83,7 @@ class VaultRecord(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     box: _builtins.bytes
-    """Nonce, ciphertext and tag of a VaultSecret under the master key."""
+    """Nonce, ciphertext and tag of a VaultSecret, under a key made of the master key and VaultKey."""
     @_builtins.property
     def key(self) -> Global___VaultKey: ...
     def __init__(
