@@ -204,7 +204,9 @@ async def _stored(stores: OpenStores, history: History) -> list[Check]:
     owed = Check("Cassandra has every row that the fan-out owes", found.checked)
     for row in found.missing:
         owed.fail(f"media {row.media_id} for user {row.user_id}")
-    owed.wrong_count = found.missing_count
+    for media_id in found.unplanned:
+        owed.fail(f"media {media_id} was never planned")
+    owed.wrong_count = found.missing_count + found.unplanned_count
     return [follows, likes, owed]
 
 

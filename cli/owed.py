@@ -14,9 +14,14 @@ _CATCH_UP_S = 60.0
 
 
 def owed(data: DataDir = None) -> None:
-    """Wait for the fan-out, then look for every row that a plan owes; fails for a missing one."""
+    """Wait for the fan-out, then look for every row that a plan owes; fails for a missing one,
+    and for a post that was never planned.
+    """
     found = asyncio.run(_owed(settings_of(data)))
     print(f"{found.checked:,} rows owed, {found.missing_count:,} missing")
+    if found.unplanned_count:
+        shown = ", ".join(map(str, found.unplanned))
+        raise MillraceError(f"{found.unplanned_count:,} posts were never planned: {shown}")
     if found.missing_count:
         shown = ", ".join(f"{row.media_id} for {row.user_id}" for row in found.missing)
         raise MillraceError(f"missing rows: {shown}")

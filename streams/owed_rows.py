@@ -1,8 +1,9 @@
 """The check that each owed row is there.
 
 A plan names its posts and the positions of the follows view that it used. Whoever followed the
-author by then, and still does by the same edge, is owed a row for each of them that stands.
-Call it when the planner and delivery have caught up.
+author by then, and still does by the same edge, is owed a row for each of them that stands. And
+each post that stands at or below its partition's mark is owed a plan. Call it when the planner
+and delivery have caught up.
 
 Takes log, views and feeds as arguments and does no I/O of its own.
 """
@@ -14,8 +15,9 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
+from millrace.log.marks import Marks
 from millrace.log.partitioner import partition_of_owner
-from millrace.log.port import Log
+from millrace.log.port import Log, Record
 from millrace.stores.feed_port import FeedRow, FeedStore
 from millrace.stores.port import ViewStore
 from millrace.views import follows, media
@@ -26,23 +28,31 @@ logger = logging.getLogger(__name__)
 PLANS = "plans"
 READ_RECORDS_MAX = 500
 READ_WAIT_S = 1.0
-MEDIA_READ_MAX = 100
 FOLLOWERS_READ_MAX = 5_000
 PAIRS_AT_ONCE_MAX = 100_000
 
 
 @dataclass(slots=True)
 class OwedRows:
-    """`checked`: rows that are owed; `missing`: the first of those that are not there."""
+    """`checked`: rows that are owed; `missing`: the first of those that are not there;
+    `unplanned`: the first media ids that a mark has passed and no plan names.
+    """
 
     checked: int = 0
     missing_count: int = 0
     missing: list[FeedRow] = field(default_factory=list)
+    unplanned_count: int = 0
+    unplanned: list[int] = field(default_factory=list)
 
     def add(self, missing: Sequence[FeedRow], checked: int, missing_max: int) -> None:
         self.checked += checked
         self.missing_count += len(missing)
         self.missing += missing[: missing_max - len(self.missing)]
+
+    def add_unplanned(self, media_id: int, missing_max: int) -> None:
+        self.unplanned_count += 1
+        if len(self.unplanned) < missing_max:
+            self.unplanned.append(media_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +60,37 @@ class _Planned:
     """A post as its last plan named it; what was planned again counts by the last."""
 
     media_id: int
-    author_id: int
     number: int
     follows_numbers: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Plans:
+    """`posts` by media id. Plans name all posts of a partition with numbers from `first` up to
+    `last`, as far as they stood.
+    """
+
+    posts: dict[int, _Planned] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
+
+    def owes(self, partition: int, number: int) -> bool:
+        return self.first.get(partition, 0) <= number <= self.last[partition]
 
 
 async def check_owed_rows(
     log: Log, views: ViewStore, feeds: FeedStore, *, missing_max: int = 100
 ) -> OwedRows:
     """Reads all plans that the log keeps. Memory: one entry a planned post."""
-    planned: dict[int, _Planned] = {}
-    async for plan in _plans(log):
-        numbers = tuple(plan.follows_numbers)
-        for named in plan.posts:
-            planned[named.media_id] = _Planned(
-                named.media_id, named.author_id, named.number, numbers
-            )
-    by_author: defaultdict[int, list[_Planned]] = defaultdict(list)
-    posts = list(planned.values())
-    for start in range(0, len(posts), MEDIA_READ_MAX):
-        some = posts[start : start + MEDIA_READ_MAX]
-        standing = await media.by_id(views, [post.media_id for post in some])
-        for post in some:
-            row = standing.get(post.media_id)
-            if row is not None and row.uploaded_number == post.number:
-                by_author[post.author_id].append(post)
+    plans = await _read_plans(log)
     owed = OwedRows()
+    by_author: defaultdict[int, list[_Planned]] = defaultdict(list)
+    async for row in media.scan(views):
+        planned = plans.posts.get(row.media_id)
+        if planned is not None and planned.number == row.uploaded_number:
+            by_author[row.author_id].append(planned)
+        elif plans.owes(partition_of_owner(row.author_id, log.partitions), row.uploaded_number):
+            owed.add_unplanned(row.media_id, missing_max)
     asked: list[FeedRow] = []
     for author_id, of_author in by_author.items():
         async for owed_row in _owed(log, views, author_id, of_author):
@@ -85,6 +100,28 @@ async def check_owed_rows(
                 asked = []
     await _look(owed, feeds, asked, missing_max)
     return owed
+
+
+async def _read_plans(log: Log) -> _Plans:
+    """The marks first: what they have passed is in the plans that are read after them."""
+    found = _Plans()
+    marks = Marks(log)
+    try:
+        await marks.refresh()
+    finally:
+        await marks.close()
+    found.last = {one: marks.of(one).planned for one in range(log.partitions)}
+    # Where even the last plan is kept no longer, nothing is known of any post.
+    unread = {one for one, end in enumerate(await log.ends(PLANS)) if end}
+    found.first = {one: found.last[one] + 1 for one in unread}
+    async for record, plan in _plans(log):
+        if record.partition in unread:
+            unread.remove(record.partition)
+            found.first[record.partition] = 0 if record.number == 1 else plan.posts[0].number
+        numbers = tuple(plan.follows_numbers)
+        for post in plan.posts:
+            found.posts[post.media_id] = _Planned(post.media_id, post.number, numbers)
+    return found
 
 
 async def _look(
@@ -114,7 +151,7 @@ async def _owed(
         after = page[-1].source
 
 
-async def _plans(log: Log) -> AsyncIterator[FeedPlan]:
+async def _plans(log: Log) -> AsyncIterator[tuple[Record, FeedPlan]]:
     ends = {
         (PLANS, partition): end for partition, end in enumerate(await log.ends(PLANS)) if end > 0
     }
@@ -132,7 +169,7 @@ async def _plans(log: Log) -> AsyncIterator[FeedPlan]:
                 if record.number >= ends.get((PLANS, record.partition), 0):
                     ends.pop((PLANS, record.partition), None)
                 try:
-                    yield FeedPlan.FromString(record.value or b"")
+                    yield record, FeedPlan.FromString(record.value or b"")
                 except DecodeError:
                     logger.exception("plan %d/%d is unreadable", record.partition, record.number)
     finally:

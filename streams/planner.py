@@ -13,6 +13,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from millrace.clock import Clock
 from millrace.errors import PoisonEvent, StoreUnavailable
@@ -43,7 +44,14 @@ POLL_MAX_S = 0.1
 
 
 class ViewWentBack(StoreUnavailable):
-    """The follows view fell while its pages were read: the posts are planned again."""
+    """A view fell while it was read, maybe only for a moment: the posts are planned again."""
+
+
+class _Stand(NamedTuple):
+    """Where a view is: its epoch, and its number in each partition of its one topic."""
+
+    epoch: int
+    numbers: list[int]
 
 
 @dataclass(slots=True)
@@ -98,13 +106,14 @@ class Planner:
         posts = await self._standing(partition, records)
         numbers = self._promised.get(partition, ())
         if posts:
-            numbers = await self._follows_numbers(numbers)
+            # At or above what was promised before.
+            stand = await self._wait(follows.VIEW.name, dict(enumerate(numbers)))
+            numbers = stand.numbers
             await self._write_plan(partition, posts, numbers)
             # The plan is a promise as well: it says which edges are owed a row.
             self._promised[partition] = numbers
             rows = await self._write_chunks(partition, posts)
-            if not at_least(await self._positions(follows.VIEW.name), numbers):
-                raise ViewWentBack("the follows view went back")
+            await self._check_still(follows.VIEW.name, stand)
             _tell(partition, posts, rows)
         if (SOURCE, partition) not in reader.assigned:
             # Its new owner goes on from the last mark; one from here could only confuse it.
@@ -125,37 +134,40 @@ class Planner:
         posts = list(_posts(records))
         if not posts:
             return []
-        await self._wait(media.VIEW.name, {partition: records[-1].number})
+        stand = await self._wait(media.VIEW.name, {partition: records[-1].number})
         rows: dict[int, media.MediaRow] = {}
         for start in range(0, len(posts), READ_KEYS_MAX):
             some = posts[start : start + READ_KEYS_MAX]
             rows |= await media.by_id(self.store, [post.media_id for post in some])
+        await self._check_still(media.VIEW.name, stand)
         return [
             post
             for post in posts
             if post.media_id in rows and rows[post.media_id].uploaded_number == post.number
         ]
 
-    async def _follows_numbers(self, floor: Sequence[int]) -> list[int]:
-        """Where the follows view is, once that is at or above what was promised before."""
-        await self._wait(follows.VIEW.name, dict(enumerate(floor)))
-        return await self._positions(follows.VIEW.name)
-
-    async def _wait(self, view: str, needed: Mapping[int, int]) -> None:
+    async def _wait(self, view: str, needed: Mapping[int, int]) -> _Stand:
+        """Where a view is, once that is at or above what is needed."""
         delay_s = self.settings.position_poll_ms / 1000
         while True:
-            numbers = await self._positions(view)
-            if all(numbers[partition] >= number for partition, number in needed.items()):
-                return
+            stand = await self._stand(view)
+            if all(stand.numbers[partition] >= number for partition, number in needed.items()):
+                return stand
             await self.clock.sleep(delay_s)
             delay_s = min(delay_s * 2, POLL_MAX_S)
 
-    async def _positions(self, view: str) -> list[int]:
-        """A view's position in each partition of its one topic."""
-        numbers = [0] * self.log.partitions
+    async def _check_still(self, view: str, stand: _Stand) -> None:
+        """Raises ViewWentBack when the view has fallen since, even if it has caught up again."""
+        now = await self._stand(view)
+        if now.epoch != stand.epoch or not at_least(now.numbers, stand.numbers):
+            raise ViewWentBack(f"view {view} went back")
+
+    async def _stand(self, view: str) -> _Stand:
+        numbers, epoch = [0] * self.log.partitions, 0
         for (_, partition), stored in (await self.store.positions(view)).items():
             numbers[partition] = stored.position
-        return numbers
+            epoch = max(epoch, stored.epoch)
+        return _Stand(epoch, numbers)
 
     async def _write_plan(
         self, partition: int, posts: Sequence[Post], numbers: Sequence[int]

@@ -10,7 +10,7 @@ Stale:   by projection lag; never older than the caller's position
 Not:     bytes (the object store), likes (likes)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -112,6 +112,13 @@ async def by_id(store: ViewStore, media_ids: Iterable[int]) -> dict[int, MediaRo
     """Media that stand, by id. At most 100."""
     rows = await MEDIA.get_many(store, [(media_id,) for media_id in dict.fromkeys(media_ids)])
     return {cast(int, key[0]): _media_row(cast(int, key[0]), row) for key, row in rows.items()}
+
+
+async def scan(store: ViewStore) -> AsyncIterator[MediaRow]:
+    """All media that stand, by id; for checks."""
+    async for key, row in store.scan_rows(MEDIA.table):
+        if not row.ended:
+            yield _media_row(cast(int, key[0]), row)
 
 
 def _media_row(media_id: int, row: Row) -> MediaRow:
