@@ -112,7 +112,7 @@ class Delivery:
             end = ends.get((record.topic, record.partition))
             if end is None or record.number <= end:
                 continue
-            if end and record.number != end + 1:
+            if record.number != end + 1:
                 raise Bug(f"{record.topic}/{record.partition}: {record.number} follows {end}")
             ends[record.topic, record.partition] = record.number
             new.append(record)

@@ -66,12 +66,13 @@ class DeliveryApp:
             settings.delivery_records_max, within=settings.delivery_wait_s
         )
         async for events in batches:
+            self._delivering += 1
             try:
-                self._delivering += 1
                 await self.delivery.deliver([_record(lane, event.message) for event in events])
-                self._delivering -= 1
             except Exception as error:  # noqa: BLE001
                 leave("delivery cannot go on", error)
+            finally:
+                self._delivering -= 1
         if not self._stopping:
             leave("the stream ended")
 

@@ -92,10 +92,10 @@ class Sweeper:
         return max(found.modified_ms, minted) < before_ms
 
     async def _sweep_page(self, page: Sequence[ObjectInfo], swept: Swept) -> None:
-        ends = await self._wait_for_view()
+        ends, epochs = await self._wait_for_view()
         rows = await self._rows(page)
-        if not await self._view_covers(ends):
-            # It went back (a restore, a promotion) while it was read.
+        if await self._epochs_covering(ends) != epochs:
+            # It went back (a restore, a promotion) while it was read, maybe for a moment only.
             raise _view_is_behind()
         unwanted = [found for found in page if not _is_wanted(found.key, rows)]
         dead = await self._named_by_dead_letters() if unwanted else set()
@@ -107,22 +107,24 @@ class Sweeper:
             await self._objects.delete(found.key)
             swept.deleted += 1
 
-    async def _wait_for_view(self) -> list[int]:
-        """Until the media view covers the log's present ends, which are returned."""
+    async def _wait_for_view(self) -> tuple[list[int], set[int]]:
+        """Until the media view covers the log's present ends; these, and the view's epochs."""
         ends = await self._log.ends(_TOPIC)
         deadline_s = self._clock.monotonic_s() + self._settings.sweep_wait_s
-        while not await self._view_covers(ends):
+        while not (epochs := await self._epochs_covering(ends)):
             if self._clock.monotonic_s() >= deadline_s:
                 raise _view_is_behind()
             await self._clock.sleep(_POLL_S)
-        return ends
+        return ends, epochs
 
-    async def _view_covers(self, ends: Sequence[int]) -> bool:
+    async def _epochs_covering(self, ends: Sequence[int]) -> set[int]:
+        """Those of the view's positions; empty when one of them does not cover its end."""
         stored = await self._store.positions(VIEW.name)
-        return all(
+        covering = all(
             (_TOPIC, partition) in stored and stored[_TOPIC, partition].position >= end
             for partition, end in enumerate(ends)
         )
+        return {row.epoch for row in stored.values()} if covering else set()
 
     async def _rows(self, page: Sequence[ObjectInfo]) -> dict[MediaId | None, Row]:
         """The items of these objects as far as the view has known them, ended ones too."""

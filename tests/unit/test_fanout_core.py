@@ -192,6 +192,9 @@ async def test_a_record_that_was_skipped_stops_delivery() -> None:
     await world.delivery.deliver([_chunk(1), _chunk(2), _chunk(1)])
     with pytest.raises(Bug):
         await world.delivery.deliver([_chunk(4)])
+    await world.delivery.start_positions([(SMALL, 1)])
+    with pytest.raises(Bug):
+        await world.delivery.deliver([_chunk(2)._replace(partition=1)])
 
 
 async def test_delivery_waits_for_a_store_that_is_down() -> None:

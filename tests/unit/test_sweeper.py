@@ -169,6 +169,21 @@ async def test_nothing_goes_while_the_view_is_not_there(scene: Scene) -> None:
         await scene.sweep_later()
 
 
+async def test_nothing_goes_while_the_view_is_put_back_and_catches_up(scene: Scene) -> None:
+    _, named = await scene.uploaded()
+    await scene.project()
+    empty = MemoryStore()
+
+    async def get_many_while_back(*args: object) -> object:
+        await scene.views.raise_epoch(media.VIEW.name)
+        return await MemoryStore.get_many(empty, *args)  # type: ignore[arg-type]
+
+    scene.views.get_many = get_many_while_back  # type: ignore[assignment]
+    with pytest.raises(FailedPrecondition):
+        await scene.sweep_later()
+    assert await scene.objects.keys() == {named}
+
+
 async def test_an_event_that_comes_while_objects_are_listed_is_waited_for(scene: Scene) -> None:
     """The ends are asked after the listing, so an upload is seen or its bytes are young."""
     media_id, key = await scene.bytes_of()
