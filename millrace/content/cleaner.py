@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from millrace.content.kind import Kind
 from millrace.content.limits import Limits, broken, refused
-from millrace.content.spool import Spool, SpoolRoom
+from millrace.content.spool import Spool, SpoolRoom, on_disk
 from millrace.content.worker import MESSAGE_BYTES_MAX
 from millrace.content.worker_process import WorkerProcess
 from millrace.errors import Bug, Exhausted, StoreUnavailable
@@ -78,7 +78,8 @@ class Cleaner:
         """The clean file, until the block is left.
 
         Raises InvalidRequest with a reason of `limits.py`, Exhausted when too many wait, and
-        StoreUnavailable when a worker was killed from outside: nothing is decided, retry.
+        StoreUnavailable when a worker was killed from outside, or the disk is full: nothing is
+        decided, retry.
         """
         async with contextlib.AsyncExitStack() as stack:
             if isinstance(sent, bytes):
@@ -87,7 +88,8 @@ class Cleaner:
             else:
                 spool = sent
             source = await spool.file()
-            opened = await asyncio.to_thread(tempfile.TemporaryFile, dir=self.room.folder)
+            with on_disk():
+                opened = await asyncio.to_thread(tempfile.TemporaryFile, dir=self.room.folder)
             out = cast(BinaryIO, opened)
             stack.callback(out.close)
             async with self._slot():
@@ -163,6 +165,8 @@ async def _how_it_ended(worker: WorkerProcess) -> Exception:
 def _content(answer: dict[str, object], out: BinaryIO) -> Content:
     if "reason" in answer:
         raise refused(str(answer["reason"]), str(answer["message"]))
+    if "no_room" in answer:
+        raise StoreUnavailable(f"the spool takes no bytes: {answer['no_room']}")
     if "found" not in answer:
         raise Bug(f"the decoder failed: {answer.get('bug')}")
     found = cast("dict[str, int | str]", answer["found"])

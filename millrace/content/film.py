@@ -11,6 +11,7 @@ names.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,7 +49,8 @@ class Film:
 def clean_film(source: BinaryIO, out: BinaryIO, limits: Limits) -> Film:
     """Write the clean film of `source` to `out`; both are whole files, open and seekable.
 
-    Raises InvalidRequest with one of the reasons of `limits.py`; `out` is then of no use.
+    Raises InvalidRequest with one of the reasons of `limits.py`, and OSError when the disk of
+    `out` is full; `out` is then of no use.
     """
     size_bytes = os.fstat(source.fileno()).st_size
     limits.check_video_bytes(size_bytes)
@@ -65,6 +67,8 @@ def clean_film(source: BinaryIO, out: BinaryIO, limits: Limits) -> Film:
     except MemoryError:
         raise broken("the film needs more memory than a film may") from None
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise broken("the film cannot be decoded") from error
 
 

@@ -4,14 +4,16 @@ The files have no name, so nothing is left of them when a process dies.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from millrace.content.kind import HEAD_BYTES, Kind, kind_of
 from millrace.content.limits import MEDIA_TYPE_UNSUPPORTED, Limits, refused
-from millrace.errors import Exhausted
+from millrace.errors import Exhausted, StoreUnavailable
 
 _BUFFER_BYTES = 256 * 1024
 
@@ -36,6 +38,15 @@ class SpoolRoom:
 
     def give_back(self, size_bytes: int) -> None:
         self._taken_bytes -= size_bytes
+
+
+@contextlib.contextmanager
+def on_disk() -> Iterator[None]:
+    """A disk that is full, or a folder that is not there, is StoreUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"the spool takes no bytes: {error.strerror}") from error
 
 
 class Spool:
@@ -73,7 +84,8 @@ class Spool:
 
     async def write(self, chunk: bytes) -> None:
         """Raises InvalidRequest as soon as the bytes cannot become anything (MEDIA_TOO_LARGE,
-        MEDIA_TYPE_UNSUPPORTED), Exhausted when the process has no room.
+        MEDIA_TYPE_UNSUPPORTED), Exhausted when the process has no room, StoreUnavailable when
+        the disk has none.
         """
         self._check(chunk)
         self._room.take(len(chunk))
@@ -116,10 +128,11 @@ class Spool:
             self._limits.check_image_bytes(size_bytes)
 
     async def _flush(self) -> None:
-        if self._file is None:
-            opened = await asyncio.to_thread(tempfile.TemporaryFile, dir=self._room.folder)
-            self._file = cast(BinaryIO, opened)
-        data, self._buffer = self._buffer, bytearray()
-        await asyncio.to_thread(self._file.write, data)
-        if len(data) < _BUFFER_BYTES:
-            await asyncio.to_thread(self._file.flush)
+        with on_disk():
+            if self._file is None:
+                opened = await asyncio.to_thread(tempfile.TemporaryFile, dir=self._room.folder)
+                self._file = cast(BinaryIO, opened)
+            data, self._buffer = self._buffer, bytearray()
+            await asyncio.to_thread(self._file.write, data)
+            if len(data) < _BUFFER_BYTES:
+                await asyncio.to_thread(self._file.flush)

@@ -4,8 +4,8 @@
 
 One message a job over a SEQPACKET socket: JSON of `Limits` with the descriptors of the source
 and of an empty file. The answer is JSON as well: `found`, or `reason` and `message` of the
-refusal, or `bug`. The end of the socket ends the process. A file that makes a decoder crash,
-or never come back, hurts nobody but this process: `cleaner` replaces it.
+refusal, or `no_room` on the disk, or `bug`. The end of the socket ends the process. A file that
+makes a decoder crash, or never come back, hurts nobody but this process: `cleaner` replaces it.
 """
 
 import contextlib
@@ -42,9 +42,16 @@ def main() -> None:
                 return
             with contextlib.ExitStack() as files:
                 source = files.enter_context(os.fdopen(descriptors[0], "rb"))
-                out = files.enter_context(os.fdopen(descriptors[1], "w+b"))
+                out = os.fdopen(descriptors[1], "w+b")
+                files.callback(_close, out)
                 answer = _answer(source, out, Limits(**json.loads(message)))
             jobs.send(json.dumps(answer).encode()[:MESSAGE_BYTES_MAX])
+
+
+def _close(out: BinaryIO) -> None:
+    """What could not be written before cannot be written now: the answer has said so."""
+    with contextlib.suppress(OSError):
+        out.close()
 
 
 def _confine(parent_pid: int, memory_bytes: int, file_bytes: int) -> None:
@@ -71,6 +78,9 @@ def _answer(source: BinaryIO, out: BinaryIO, limits: Limits) -> dict[str, Any]:
         return {"found": _clean(source, out, limits)}
     except InvalidRequest as refusal:
         return {"reason": refusal.reason, "message": refusal.message}
+    except OSError as error:
+        # Decoders' own have become refusals: this one is of the file that was to be written.
+        return {"no_room": str(error.strerror)}
     except Exception as error:  # noqa: BLE001 - the server says it, with its own trace
         return {"bug": repr(error)[:1_000]}
 

@@ -143,6 +143,12 @@ async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
     return await refusal(upload(world, ana, picture()))
 
 
+@case("UploadMedia: the disk for uploads is full, or away")
+async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
+    patched.setattr(world.parts.cleaner.room, "folder", "gone")
+    return await refusal(upload(world, ana, picture()))
+
+
 @case("ListUserMedia: no such user")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     request = media_pb2.ListUserMediaRequest(user_id=NOBODY)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable
 
 import psutil
@@ -164,6 +165,30 @@ async def test_a_decoder_that_wants_too_much_memory_is_refused() -> None:
         await clean(cleaner, picture)
     assert refused.value.reason == MEDIA_BROKEN
     await cleaner.close()
+
+
+async def test_a_full_disk_is_not_the_files_fault(
+    cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        tempfile.TemporaryFile() as spool,
+        open("/dev/full", "r+b", buffering=0) as out,
+        monkeypatch.context() as patched,
+    ):
+        opened = iter((spool, out))
+        patched.setattr(tempfile, "TemporaryFile", lambda **_: next(opened))
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            await clean(cleaner, JPEG)
+    before = workers()
+    await clean(cleaner, JPEG)
+    assert workers() == before
+
+
+async def test_a_spool_without_a_folder_is_unavailable(tmp_path: os.PathLike[str]) -> None:
+    nowhere = Cleaner(Settings(spool_dir=f"{os.fspath(tmp_path)}/gone"))
+    with pytest.raises(StoreUnavailable):
+        await clean(nowhere, JPEG)
+    assert nowhere.room.taken_bytes == 0
 
 
 async def test_workers_inherit_nothing(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What a film is, and what is left of it: against files coded here by FFmpeg."""
 
+import errno
 import io
 import random
 import tempfile
@@ -30,6 +31,19 @@ def cleaned(data: bytes) -> tuple[Film, bytes]:
         found = clean_film(source, out, LIMITS)
         out.seek(0)
         return found, out.read()
+
+
+def test_a_full_disk_is_not_the_films_fault() -> None:
+    with tempfile.TemporaryFile() as source:
+        source.write(film())
+        source.flush()
+        with pytest.raises(OSError, match="No space left"):
+            clean_film(source, Full(), LIMITS)
+
+
+class Full(io.BytesIO):
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def reason_of(data: bytes) -> str:
