@@ -71,8 +71,9 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.grpc_message_bytes_max),
         ("grpc.max_concurrent_streams", settings.grpc_streams_max),
         # A connection sticks to one process: an end of its life spreads clients over all of them.
+        # What is under way then may end as usual, the longest of which is an upload.
         ("grpc.max_connection_age_ms", settings.grpc_connection_age_max_s * 1000),
-        ("grpc.max_connection_age_grace_ms", round(settings.stop_grace_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", settings.upload_deadline_s * 1000),
         ("grpc.max_connection_idle_ms", settings.grpc_idle_max_s * 1000),
         ("grpc.keepalive_time_ms", settings.grpc_keepalive_s * 1000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

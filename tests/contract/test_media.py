@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
 
+import grpc
 import pytest
 from PIL import Image
 
@@ -132,6 +133,23 @@ async def test_a_retry_answers_the_same_item_and_another_body_is_refused() -> No
             pb.ListUserMediaRequest(user_id=ana.user_id), metadata=ana.metadata
         )
         assert [one.id for one in listed.items] == [first.id]
+
+
+async def test_an_upload_outlives_its_connections_age() -> None:
+    async with serving(grpc_connection_age_max_s=1) as world:
+        ana = await world.register("ana")
+        header, *chunks = requests(picture(), new_id())
+
+        async def stream() -> AsyncIterator[pb.UploadMediaRequest]:
+            yield header
+            await world.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            for chunk in chunks:
+                yield chunk
+
+        assert world.channel.get_state() == grpc.ChannelConnectivity.READY
+        stub = media_pb2_grpc.MediaServiceStub(world.channel)
+        answer = await stub.UploadMedia(stream(), metadata=ana.metadata, timeout=20)
+        assert answer.media.author.id == ana.user_id
 
 
 async def test_a_clash_of_ids_is_minted_again(monkeypatch: pytest.MonkeyPatch) -> None:
