@@ -89,9 +89,10 @@ class Projection:
                     # Waited for here: a reader left beyond a stored position would lose events.
                     await self._reread(reader, records)
                     return 0
-                # Taken once: a dead letter that is written is not written again on a retry.
+                # Taken once: a dead letter that is written is not written again on a retry, and
+                # halves that are applied are not applied again: positions would fall.
                 taken = taken or await self._take(records)
-                await self._apply(taken)
+                await self._apply([one for one in taken if self._is_new(one.record)])
                 return len(records)
             except PositionMoved:
                 moved = True

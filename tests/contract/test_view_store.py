@@ -145,6 +145,21 @@ class TestRows:
             await apply(store, event)
         assert await store.get_many(LABELS, [(b"a",)]) == {(b"a",): Row({"holder_id": 1}, 3)}
 
+    async def test_a_retried_claim_is_older_than_the_end_of_its_name(
+        self, store: ViewStore
+    ) -> None:
+        await apply(store, label(b"a", 1, 2), label_end(b"a", 1, 3))
+        await apply(store, label(b"a", 2, 4)._replace(order=1))
+        row = (await store.get_many(LABELS, [(b"a",)]))[b"a",]
+        assert (row.number, row.ended) == (3, True)
+
+    async def test_a_retried_end_is_final_whatever_came_between(self, store: ViewStore) -> None:
+        await apply(store, item(5, 1, 1), title(5, 1, 3, "later"))
+        await apply(store, item_end(5, 1, 4)._replace(order=2))
+        row = (await store.get_many(ITEMS, [(5,)]))[5,]
+        assert (row.values["title"], row.number, row.ended) == ("later", 3, True)
+        assert await store.page(SHELF, 1, limit=9) == []
+
     async def test_the_last_put_counts(self, store: ViewStore) -> None:
         await apply(store, cell(4, 2, b"new"), cell_end(5, 4))
         await apply(store, cell(5, 3, b"late"), cell(4, 6, b"newer"))
@@ -204,6 +219,8 @@ class TestEdges:
         assert await store.edges(BONDS, [(1, 2), (2, 1)]) == {(1, 2): EdgeRow(1, 2, 1, 1_001)}
         await apply(store, bond(1, 2, 4, live=False), bond(1, 2, 5))
         assert await store.edges(BONDS, [(1, 2)]) == {(1, 2): EdgeRow(1, 2, 5, 1_005)}
+        await apply(store, bond(1, 2, 6), bond(1, 2, 7, live=False), bond(1, 2, 8))
+        assert await store.edges(BONDS, [(1, 2)]) == {(1, 2): EdgeRow(1, 2, 8, 1_008)}
         assert await store.count(BONDS, [1]) == {1: 1}
 
     async def test_a_retried_event_keeps_its_place(self, store: ViewStore) -> None:

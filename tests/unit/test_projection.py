@@ -42,6 +42,7 @@ class FailingStore(MemoryStore):
         self._refused = refused
 
     async def apply(self, schema: ViewSchema, batch: Batch) -> None:
+        assert all(move.end > move.start for move in batch.moves)
         await self.fail()
         for change in batch.changes:
             assert isinstance(change, EdgeChange)
@@ -234,6 +235,34 @@ def test_nothing_is_lost_or_doubled_whatever_fails(
         assert set(world.letters()) == dead
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("failing_call", range(12))
+async def test_halving_goes_on_where_the_store_went_away(failing_call: int) -> None:
+    refused = {(1, 2), (7, 8)}
+    world = World(0, 0, refused)
+    await world.store.open_view(VIEW.schema, {"follows": len(PARTITIONS)}, log_id=1)
+    for task in world.start():
+        task.cancel()
+    for user in range(1, 9):
+        record = write(History(), ("follow", user, user + 1))
+        await world.log.append("follows", record.key, record.value, partition=0)
+    calls = iter(range(1_000))
+
+    async def fail() -> None:
+        if next(calls) == failing_call:
+            raise StoreUnavailable("away")
+
+    projection, reader = world.projections[0], world.readers[0]
+    await projection.start_positions(PARTITIONS)
+    reader._next, reader._unplaced = dict.fromkeys(PARTITIONS, 0), []
+    world.store.fail = fail  # type: ignore[method-assign]
+    for _ in range(3):
+        await projection.step(reader, events_max=100, wait_s=0)
+    edges, dead = world.wanted()
+    found = [row async for row in world.store.scan_edges(follows.FOLLOWS.table)]
+    assert {row[:2]: row.version for row in found} == edges
+    assert world.letters() == Counter(dead)
 
 
 async def test_a_letter_that_is_tried_again_counts_once() -> None:

@@ -100,7 +100,10 @@ async def project_all(history: History, seed: int) -> MemoryStore:
             workers.append((projection, ShuffledReader(history, view.topics, seed + number)))
         while not all(reader.done() for _, reader in workers):
             projection, reader = chooser.choice(workers)
+            before = await store.positions(view.name)
             await projection.step(reader, events_max=chooser.randint(1, 7), wait_s=0)
+            after = await store.positions(view.name)
+            assert all(row.position <= after[key].position for key, row in before.items())
     return store
 
 
