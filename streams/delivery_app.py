@@ -8,7 +8,9 @@ stored positions. Offsets that Faust commits to the group decide nothing.
 """
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
@@ -21,9 +23,9 @@ from millrace.log.following import GENERATION, broker_topic
 from millrace.log.port import Record, TopicPartition
 from millrace.observe import logs, metrics
 from millrace.settings import Settings
+from millrace.startup import CANNOT_GO_ON
 from streams.delivery import Delivery
 from streams.planner import LARGE, SMALL
-from streams.process import CANNOT_GO_ON
 
 logger = logs.logger("streams.delivery_app")
 
@@ -156,6 +158,8 @@ def _app(settings: Settings) -> Any:
     return faust.App(
         f"{settings.topic_prefix}fanout",
         broker=[f"kafka://{address}" for address in settings.kafka_bootstrap.split(",")],
+        # Tables would be kept there; we have none, but Faust makes the folder.
+        datadir=str(Path(tempfile.gettempdir()) / "millrace-faust"),
         autodiscover=False,
         web_enabled=False,
         topic_disable_leader=True,
