@@ -5,12 +5,10 @@ Not: RecordLikes, which comes with its issue.
 
 from millrace import policy
 from millrace.log.partitioner import key_of
-from millrace.relations.entity import READ_KEYS_MAX
 from millrace.views import likes, media, users
-from millrace.views.hydration import media_facts, user_rows
+from millrace.views.hydration import user_rows
 from millrace.views.likes import LIKES
 from services import presentation
-from services.batching import Batched
 from services.call import Call
 from services.page import page_of
 from services.parts import Parts
@@ -22,9 +20,7 @@ class LikesService:
     def __init__(self, parts: Parts) -> None:
         self._store = parts.views
         self._clock = parts.clock
-        self._facts: Batched[int, policy.MediaFacts] = Batched(
-            lambda ids: media_facts(parts.views, ids), keys_max=READ_KEYS_MAX
-        )
+        self._facts = parts.media_facts
 
     async def like_media(self, call: Call, request: pb.LikeMediaRequest) -> pb.LikeMediaResponse:
         await self._admit(call, request.media_id)

@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator
 from millrace import policy
 from millrace.errors import InvalidRequest, NotFound, StoreUnavailable, Unimplemented
 from millrace.log.partitioner import key_of
-from millrace.relations.entity import READ_KEYS_MAX
 from millrace.views import likes, media, users
-from millrace.views.hydration import media_facts, media_items
+from millrace.views.hydration import media_items
 from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR
 from services import presentation
-from services.batching import Batched
 from services.call import Call
 from services.page import page_of
 from services.parts import Parts
@@ -27,9 +25,7 @@ class MediaService:
         self._parts = parts
         self._store = parts.views
         self._publishing = Publishing(parts)
-        self._facts: Batched[int, policy.MediaFacts] = Batched(
-            lambda ids: media_facts(parts.views, ids), keys_max=READ_KEYS_MAX
-        )
+        self._facts = parts.media_facts
 
     async def upload_media(
         self, call: Call, requests: AsyncIterator[pb.UploadMediaRequest]

@@ -15,19 +15,24 @@ from millrace.log.port import Log
 from millrace.log.position_token import FutureCheck
 from millrace.log.user_ids import UserIds
 from millrace.observe import metrics
+from millrace.policy import MediaFacts
+from millrace.relations.entity import READ_KEYS_MAX
 from millrace.relations.page_token import PageTokens
 from millrace.settings import Settings
 from millrace.stores.feed_port import FeedStore
 from millrace.stores.objects import ObjectStore
 from millrace.stores.port import ViewStore
 from millrace.views.data_keys import DataKeys
+from millrace.views.hydration import media_facts
+from services.batching import Batched
 from services.freshness import Positions
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`tokens` issues and verifies access tokens; `positions` knows how far views are, `future`
-    what is beyond the log's end; `control` knows the log's identity.
+    what is beyond the log's end; `control` knows the log's identity; `media_facts` reads what the
+    policy asks about media, for many calls at once.
     """
 
     settings: Settings
@@ -47,6 +52,7 @@ class Parts:
     future: FutureCheck
     objects: ObjectStore
     cleaner: Cleaner
+    media_facts: Batched[int, MediaFacts]
 
 
 def assemble(
@@ -84,4 +90,5 @@ def assemble(
         future=FutureCheck(log),
         objects=ObjectStore.open(settings),
         cleaner=Cleaner(settings),
+        media_facts=Batched(partial(media_facts, views), keys_max=READ_KEYS_MAX),
     )
