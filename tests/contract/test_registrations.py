@@ -1,5 +1,6 @@
 """A registration that is cut off anywhere is finished by a retry or by the completing task."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 
@@ -141,6 +142,21 @@ async def test_the_task_ends_the_secrets_of_a_claim_that_lost(
         await run(world, await task_of(world))
         (row,) = (await users.by_id(world.store, tried)).values()
         assert await secrets_of(world, tried) == {row.user_id}
+
+
+async def test_the_task_waits_until_the_view_has_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as world:
+        await world.hold(users.VIEW)
+        with monkeypatch.context() as patched:
+            fail_at(world, patched, CLAIMED, written=True)
+            await refusal(world.users.Register(request()))
+        running = asyncio.create_task(run(world, await task_of(world)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        world.release(users.VIEW)
+        assert await running == 1
+        (row,) = (await users.by_id(world.store, range(1, 10))).values()
+        assert row.handle == "ana"
 
 
 async def test_two_tasks_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from millrace.errors import Bug, StoreUnavailable
 from millrace.log.codec import decode
 from millrace.log.marks import Marks, rises
+from millrace.log.memory import MemoryLog
 from millrace.log.partitioner import key_of, partition_of_owner
 from millrace.log.port import Record
 from millrace.relations import View
@@ -157,6 +158,49 @@ async def test_large_authors_have_a_lane_of_their_own() -> None:
     assert sum([1 async for _ in world.feeds.scan()]) == 5
 
 
+async def test_every_page_of_followers_is_planned() -> None:
+    world = World()
+    await world.open()
+    for follower in range(2, 12):
+        await world.write(("follow", follower, 1))
+    await world.post(1)
+    await world.quiet()
+    assert {row.user_id async for row in world.feeds.scan()} == set(range(2, 12))
+
+
+async def test_what_was_promised_is_waited_for() -> None:
+    """The follows view is put back to before a follow that an earlier plan has regarded."""
+    world = await run([("follow", 2, 1), ("project", "follows", 1), ("post", 1)])
+    await world.kill_planner()
+    world.views = MemoryStore()
+    await world.open()
+    await world.post(1)
+    while await world.project(media.VIEW, 100):
+        pass
+    await world.plan(200)
+    await world.project(follows.VIEW, 100)
+    await world.quiet()
+    posts = [media_id for _, media_id in reversed(world.media)]
+    assert [media_id for media_id, _ in await world.feeds.page(2, limit=5)] == posts
+
+
+async def test_what_a_node_forgets_before_its_heart_was_seen_is_delivered_again() -> None:
+    world = World()
+    await world.open()
+    await world.deliver(1)
+    await world.write(("follow", 2, 1))
+    await world.project(follows.VIEW, 100)
+    await world.post(1)
+    await world.project(media.VIEW, 100)
+    while not sum(await world.log.ends(SMALL)):
+        await world.plan(1)
+    await world.deliver(10)
+    world.feeds.crash(forgotten_rows_max=10)
+    assert await world.feeds.page(2, limit=5) == []
+    await world.quiet()
+    assert await world.feeds.page(2, limit=5) == [(world.media[0][1], 1)]
+
+
 async def test_chunks_carry_the_traces_of_their_posts() -> None:
     world = World()
     await world.open()
@@ -228,6 +272,16 @@ async def test_a_store_that_is_slow_gets_less_at_a_time() -> None:
     chunk = FeedChunk(media_ids=[9] * 5_000, author_ids=[1] * 5_000, follower_ids=users)
     await world.delivery.deliver([_chunk(1, chunk.SerializeToString())])
     assert sum([1 async for _ in world.feeds.scan()]) == 5_000
+
+
+async def test_a_mark_that_falls_does_not_stand() -> None:
+    log = MemoryLog(PARTITIONS)
+    for planned in (5, 7, 6):
+        mark = FeedMark(partition=1, planned=planned)
+        await log.append("feed_marks", b"mark", mark.SerializeToString())
+    marks = Marks(log)
+    await marks.refresh()
+    assert marks.of(1).planned == 7
 
 
 def test_a_mark_that_falls_in_any_part_is_void() -> None:
