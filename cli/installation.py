@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cli.prepare import prepare
 from cli.processes import Started, own_children
 from deploy.local.stack import LocalStack
-from millrace.settings import Settings
+from millrace.settings import Settings, settings_with
 
 Environment = Mapping[str, str]
 
@@ -79,4 +79,4 @@ def _settings(environment: Environment) -> Settings:
     """As a process with this environment would read them."""
     prefix = str(Settings.model_config["env_prefix"])
     given = {name.removeprefix(prefix).lower(): value for name, value in environment.items()}
-    return Settings.model_validate(given)
+    return settings_with(**given)

@@ -1,10 +1,12 @@
 """What `millrace up` shows: processes, health, ports, lag, and the last words of the dead.
 
-On a terminal one table that is drawn anew; elsewhere a line for each change.
+On a terminal one table that is drawn anew; elsewhere a line for each change. What is told, and
+how to call it, stays above the table: it can be read again, and pasted, on any terminal.
 """
 
 import asyncio
-from collections import deque
+import shlex
+import sys
 from contextlib import suppress
 
 from rich.console import Console, Group, RenderableType
@@ -20,7 +22,6 @@ from millrace.errors import MillraceError
 from millrace.views import lag
 
 _DRAW_S = 1.0
-_NOTICES = 12
 _STYLES = {
     "ready": "green",
     "failed": "bold red",
@@ -35,23 +36,19 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._notices: deque[str] = deque(maxlen=_NOTICES)
         self._installation: Installation | None = None
         self._opened = asyncio.Event()
         self._lag: lag.Lag | str = "unknown"
         self._printed: dict[str, str] = {}
 
     def tell(self, text: str) -> None:
-        self._notices.extend(text.splitlines())
-        if not self._console.is_terminal:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def opened(self, installation: Installation) -> None:
         """From now on with ports, lag, and how to call it."""
         self._installation = installation
         self._opened.set()
-        if not self._console.is_terminal:
-            self._console.print(how_to_call(installation.grpc_address), soft_wrap=True)
+        self.tell(how_to_call(installation.grpc_address))
 
     async def run(self, stack: LocalStack) -> None:
         measuring = asyncio.create_task(self._measure())
@@ -96,11 +93,8 @@ class LiveView:
                 self._console.print(line, markup=False, highlight=False)
 
     def _drawn(self, stack: LocalStack) -> RenderableType:
-        parts: list[RenderableType] = [self._table(stack), self._lag_line()]
-        if self._installation is not None:
-            parts.append(how_to_call(self._installation.grpc_address))
-        parts += [Text(line, style="dim") for line in self._notices]
-        return Group(*parts)
+        """Low enough for 24 lines: what does not fit would be cut off."""
+        return Group(self._table(stack), self._lag_line())
 
     def _table(self, stack: LocalStack) -> Table:
         table = Table(title=f"Millrace in {stack.data_dir}", title_justify="left")
@@ -145,15 +139,16 @@ def _row(name: str, child: ChildStatus, port: str, metrics: str) -> tuple[Render
     return name, state, pid, str(child.restarts or ""), port, metrics
 
 
-def how_to_call(address: str) -> Text:
+def how_to_call(address: str) -> str:
     """Lines to paste."""
-    return Text(
+    return (
+        "# grpcurl is a program of its own: docs/calling.md says how to get it\n"
         f"grpcurl -plaintext {address} list\n"
         "grpcurl -plaintext -d '"
         '{"request_id": "00000000-0000-4000-8000-000000000001", "handle": "ana",'
         ' "password": "correct horse"}'
         f"' {address} social.v1.UsersService/Register\n"
-        'python -c "\n'
+        f'{shlex.quote(sys.executable)} -c "\n'
         "import asyncio\n"
         "from millrace.client import Client\n"
         "async def main():\n"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.settings_of import DataDir, settings_of
+from cli.settings_of import DataDir, settings_of_running
 from cli.stores import open_stores
 from millrace.auth.keys import load_keys
 from millrace.clock import SystemClock
@@ -23,8 +23,8 @@ def load_graph(
     data: DataDir = None,
 ) -> None:
     """Load a follow graph as events, then wait until the views have it."""
-    following = read_graph(file)
-    asyncio.run(_load(settings_of(data), following))
+    settings = settings_of_running(data)
+    asyncio.run(_load(settings, read_graph(file)))
 
 
 async def _load(settings: Settings, following: list[list[int]]) -> None:

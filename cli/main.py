@@ -1,7 +1,8 @@
 """`millrace`: everything an operator types.
 
-Exit codes: 0 done; 1 it failed; 2 wrong usage, or the state of things forbids it. Errors are one
-line on stderr. Secrets are never arguments: they are in files (`keys_dir`) or the environment.
+Exit codes: 0 done; 1 it failed; 2 wrong usage, or the state of things forbids it; 3 a stack is
+running already, or none is. Errors are one line on stderr; those of a process come with its last
+lines. Secrets are never arguments: they are in files (`keys_dir`) or the environment.
 """
 
 import sys
@@ -13,6 +14,7 @@ from cli import bench, demo, keys, load_graph, migrate, owed, status, topics, up
 from deploy.local.child import CommandFailed
 from deploy.local.ports import NoFreePort
 from deploy.local.stack import AlreadyRunning
+from deploy.local.status import NotRunning
 from deploy.local.watch import ChildFailed
 from millrace.errors import FailedPrecondition, InvalidRequest, MillraceError, Unimplemented
 
@@ -28,8 +30,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     owed.owed,
     version.version,
 )
-_REFUSED = (FailedPrecondition, InvalidRequest, Unimplemented, AlreadyRunning)
-_FAILED = (MillraceError, ChildFailed, CommandFailed, NoFreePort)
+_STACK = (AlreadyRunning, NotRunning)
+_REFUSED = (FailedPrecondition, InvalidRequest, Unimplemented)
+# OSError: a file or folder that is not there, full, or not ours.
+_FAILED = (MillraceError, ChildFailed, CommandFailed, NoFreePort, OSError)
 
 commands = typer.Typer(
     help="An event-sourced social backend: gRPC to Kafka to PostgreSQL, Cassandra and memcached.",
@@ -45,6 +49,8 @@ def app() -> None:
     """The console script."""
     try:
         commands()
+    except _STACK as problem:
+        sys.exit(_told(problem, 3))
     except _REFUSED as problem:
         sys.exit(_told(problem, 2))
     except _FAILED as problem:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cli.settings_of import DataDir, settings_of
+from cli.settings_of import DataDir, settings_of_running
 from cli.stores import open_stores
 from millrace.clock import SystemClock
 from millrace.errors import MillraceError
@@ -17,7 +17,7 @@ def owed(data: DataDir = None) -> None:
     """Wait for the fan-out, then look for every row that a plan owes; fails for a missing one,
     and for a post that was never planned.
     """
-    found = asyncio.run(_owed(settings_of(data)))
+    found = asyncio.run(_owed(settings_of_running(data)))
     print(f"{found.checked:,} rows owed, {found.missing_count:,} missing")
     if found.unplanned_count:
         shown = ", ".join(map(str, found.unplanned))

@@ -5,28 +5,25 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from cli.settings_of import DataDir, settings_of
+from cli.settings_of import DataDir, check_running, settings_of
 from cli.stores import open_stores
-from deploy.local import status as stack_status
 from deploy.local.stack import DATA_DIR_DEFAULT
-from millrace.errors import FailedPrecondition
 from millrace.views import lag
 
 
 def status(data: DataDir = None) -> None:
     """Show processes, addresses and lag of a running stack."""
-    folder = data or DATA_DIR_DEFAULT
-    found = stack_status.read(folder)
-    if found is None or not found.running():
-        raise FailedPrecondition(f"nothing runs in {folder}")
-    table = Table("process", "state", "pid", "restarts", "log")
+    found = check_running(data or DATA_DIR_DEFAULT)
+    table = Table("process", "state", "pid", "restarts")
     for name, child in found.children.items():
         pid = str(child.process.pid) if child.process else "-"
-        table.add_row(name, child.state, pid, str(child.restarts), child.log)
+        table.add_row(name, child.state, pid, str(child.restarts))
     console = Console()
     console.print(table)
-    console.print(f"gRPC at {found.settings.get('grpc_address', 'no address yet')}")
-    console.print(asyncio.run(_lag(data)))
+    # Plain and unbroken, so that paths and addresses can be copied.
+    print(f"logs in {found.data_dir}/logs")
+    print(f"gRPC at {found.settings.get('grpc_address', 'no address yet')}")
+    print(asyncio.run(_lag(data)))
 
 
 async def _lag(data: DataDir) -> str:

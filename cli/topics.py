@@ -5,7 +5,7 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from cli.settings_of import DataDir, settings_of
+from cli.settings_of import DataDir, settings_of_running
 from millrace.log.create import create_log
 from millrace.log.kafka import KafkaLog
 from millrace.log.topics import FOREVER_MS, TOPICS, Topic
@@ -16,7 +16,7 @@ _DAY_MS = 24 * 3600 * 1000
 
 def topics(data: DataDir = None) -> None:
     """Create the topics that are missing; list all with their size."""
-    settings = settings_of(data)
+    settings = settings_of_running(data)
     table = Table("topic", "partitions", "kept", "events")
     for topic, partitions, events in asyncio.run(_sizes(settings)):
         table.add_row(

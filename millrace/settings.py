@@ -5,17 +5,21 @@ the two together. A stack file (`DATA/stack.json`, written by the local stack) g
 addresses of servers that chose their ports; the environment wins over it.
 """
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from millrace.errors import InvalidRequest
 
 
 class Settings(BaseSettings):
@@ -170,10 +174,39 @@ class Settings(BaseSettings):
         if not stack_file:
             return init_settings, env_settings
         file = Path(stack_file)
+        # The source would pass over a name with a typo, and the defaults be somebody else's.
+        if not _is_stack_file(file):
+            raise ValueError(f"the stack file {file} is not there, or not one")
         return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=file)
 
 
 @cache
 def settings() -> Settings:
-    """The process's settings, read once."""
-    return Settings()
+    """The process's settings, read once. Raises as `settings_with`."""
+    return settings_with()
+
+
+def settings_with(**given: Any) -> Settings:
+    """The environment's, but for what is given.
+
+    Raises InvalidRequest that names each variable and never its value, which may be a secret.
+    """
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as wrong:
+        raise InvalidRequest("; ".join(map(_told, wrong.errors()))) from None
+    except OSError as wrong:
+        raise InvalidRequest(f"the stack file cannot be read: {wrong}") from None
+
+
+def _is_stack_file(file: Path) -> bool:
+    try:
+        return isinstance(json.loads(file.read_text()), dict)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
+        return False
+
+
+def _told(problem: ErrorDetails) -> str:
+    name = "".join(map(str, problem["loc"]))
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{Settings.model_config['env_prefix']}{name.upper()}: {said}" if name else said

@@ -1,41 +1,36 @@
 """One gRPC server process: `python -m services`. The supervisor starts several.
 
-Exit codes: 0 asked to end, 70 it cannot go on as it is (the supervisor starts it again).
+Exit codes: 0 asked to end, 1 wrong settings, 70 it cannot go on as it is (the supervisor starts
+it again).
 """
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 import uvloop
 
 from millrace import collector
 from millrace.auth.keys import load_keys
 from millrace.clock import SystemClock
-from millrace.errors import MillraceError, StoreUnavailable
+from millrace.errors import MillraceError
 from millrace.log.control import Control
 from millrace.log.kafka import KafkaLog
 from millrace.observe import logs
 from millrace.observe.health import Metrics, write_ports
-from millrace.settings import Settings, settings
+from millrace.settings import Settings
+from millrace.startup import CANNOT_GO_ON, settings_or_exit, until_answered
 from millrace.stores.cassandra import open_feed_store
 from millrace.stores.postgres import PostgresStore
 from services.catalogue import services_of
 from services.parts import Parts, assemble
 from services.server import Server, asked_to_end
 
-CANNOT_GO_ON = 70
-RETRY_S = 0.5
-
-_T = TypeVar("_T")
-
 log = logs.logger("services")
 
 
 def main() -> int:
-    chosen = settings()
+    chosen = settings_or_exit()
     logs.configure(f"grpc-{chosen.worker}", chosen.log_level)
     return uvloop.run(_live(chosen))
 
@@ -79,10 +74,10 @@ async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     stack.push_async_callback(records.close)
     control = Control(records)
     stack.push_async_callback(control.close)
-    await _answered(control.catch_up)
-    views = await _answered(lambda: PostgresStore.open(chosen))
+    await until_answered(control.catch_up, _waiting)
+    views = await until_answered(lambda: PostgresStore.open(chosen), _waiting)
     stack.push_async_callback(views.close)
-    feeds = await _answered(lambda: open_feed_store(chosen))
+    feeds = await until_answered(lambda: open_feed_store(chosen), _waiting)
     stack.push_async_callback(feeds.close)
     parts = assemble(chosen, SystemClock(), keys, records, control, views, feeds)
     stack.callback(parts.passwords.close)
@@ -91,14 +86,8 @@ async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     return parts
 
 
-async def _answered(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """A server that is not there yet is waited for; the supervisor sees it by the health."""
-    while True:
-        try:
-            return await ask()
-        except StoreUnavailable as error:
-            log.warning("waiting", why=error.message)
-            await asyncio.sleep(RETRY_S)
+def _waiting(why: str) -> None:
+    log.warning("waiting", why=why)
 
 
 if __name__ == "__main__":

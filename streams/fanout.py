@@ -10,12 +10,13 @@ from millrace.errors import StoreUnavailable
 from millrace.log.dead import DeadLetters
 from millrace.log.marks import Marks
 from millrace.observe import logs
+from millrace.startup import until_answered
 from millrace.stores.cassandra import CassandraFeedStore, open_feed_store
 from millrace.views import follows, media
 from streams.delivery import Delivery
 from streams.delivery_app import DeliveryApp, leave
 from streams.planner import SOURCE, Planner
-from streams.process import StreamParts, run
+from streams.process import StreamParts, run, waiting
 from streams.stepping_back import NodeWatch
 
 RETRY_S = 0.5
@@ -79,7 +80,7 @@ async def _keep(delivery: Delivery, waited: bool = False) -> bool:
 
 
 async def main(parts: StreamParts) -> None:
-    feeds = await _open(parts)
+    feeds = await until_answered(lambda: open_feed_store(parts.settings), waiting)
     try:
         await _views_are_open(parts)
         async with asyncio.TaskGroup() as tasks:
@@ -87,15 +88,6 @@ async def main(parts: StreamParts) -> None:
             tasks.create_task(deliver(parts, feeds), name="deliver")
     finally:
         await feeds.close()
-
-
-async def _open(parts: StreamParts) -> CassandraFeedStore:
-    while True:
-        try:
-            return await open_feed_store(parts.settings)
-        except StoreUnavailable as error:
-            logger.warning("waiting", why=error.message)
-            await parts.clock.sleep(RETRY_S)
 
 
 async def _views_are_open(parts: StreamParts) -> None:

@@ -3,7 +3,8 @@
     async def main(parts: StreamParts) -> None: ...     runs until cancelled
     run("projector", main)
 
-Exit codes: 0 asked to end, 70 it cannot go on as it is (the supervisor starts it again).
+Exit codes: 0 asked to end, 1 wrong settings, 70 it cannot go on as it is (the supervisor starts
+it again).
 """
 
 import asyncio
@@ -12,25 +13,20 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import uvloop
 
 from millrace import collector
 from millrace.auth.keys import Keys, load_keys
 from millrace.clock import Clock, SystemClock
-from millrace.errors import MillraceError, StoreUnavailable
+from millrace.errors import MillraceError
 from millrace.log.control import LogIdentity, read_identity
 from millrace.log.kafka import KafkaLog
 from millrace.observe import logs
 from millrace.observe.health import start_health
-from millrace.settings import Settings, settings
+from millrace.settings import Settings
+from millrace.startup import CANNOT_GO_ON, settings_or_exit, until_answered
 from millrace.stores.postgres import PostgresStore
-
-CANNOT_GO_ON = 70
-RETRY_S = 0.5
-
-_T = TypeVar("_T")
 
 logger = logs.logger("streams.process")
 
@@ -50,7 +46,7 @@ class StreamParts:
 
 def run(name: str, work: Callable[[StreamParts], Awaitable[None]]) -> None:
     """The whole life of a processor. Never returns."""
-    chosen = settings()
+    chosen = settings_or_exit()
     logs.configure(name, chosen.log_level)
     sys.exit(uvloop.run(_live(name, chosen, work)))
 
@@ -87,8 +83,8 @@ async def _work(
     log = KafkaLog(chosen)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(log.close)
-        identity = await _answered(lambda: read_identity(log))
-        views = await _answered(lambda: PostgresStore.open(chosen))
+        identity = await until_answered(lambda: read_identity(log), waiting)
+        views = await until_answered(lambda: PostgresStore.open(chosen), waiting)
         stack.push_async_callback(views.close)
         parts = StreamParts(chosen, SystemClock(), load_keys(chosen.keys_dir), log, identity, views)
         health = await start_health(chosen, lambda: parts.ready)
@@ -98,11 +94,6 @@ async def _work(
         await work(parts)
 
 
-async def _answered(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """A server that is not there yet is waited for; the supervisor sees it by the health."""
-    while True:
-        try:
-            return await ask()
-        except StoreUnavailable as error:
-            logger.warning("waiting", why=error.message)
-            await asyncio.sleep(RETRY_S)
+def waiting(why: str) -> None:
+    """For `until_answered`."""
+    logger.warning("waiting", why=why)

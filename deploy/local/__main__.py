@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.local import status
 from deploy.local.child import CommandFailed
+from deploy.local.ports import NoFreePort
 from deploy.local.stack import DATA_DIR_DEFAULT, SERVERS, AlreadyRunning, LocalStack, StackSettings
 from deploy.local.watch import ChildFailed, RestartPolicy
 
@@ -58,9 +59,9 @@ def _up(arguments: argparse.Namespace, data_dir: Path) -> int:
     try:
         asyncio.run(_serve(settings))
     except AlreadyRunning as problem:
-        print(f"one is running: {problem}", file=sys.stderr)
+        print(problem, file=sys.stderr)
         return 3
-    except (ChildFailed, CommandFailed) as problem:
+    except (ChildFailed, CommandFailed, NoFreePort, OSError) as problem:
         print(f"stopped: {problem}", file=sys.stderr)
         return 1
     return 0

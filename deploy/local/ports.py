@@ -33,7 +33,7 @@ class Ports:
         """With `usual` false the well-known ports are left to others (tests beside a stack)."""
         self._file = file
         self._usual = usual
-        self._taken: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        self._taken = _remembered(file)
         self._held: list[socket.socket] = []
 
     def take(self, name: str, usual: int) -> int:
@@ -69,6 +69,14 @@ class Ports:
         # Not the seeded generator: tests seed it, and would all try the same ports.
         tries = random.SystemRandom().sample(range(_LOWEST, _HIGHEST + 1), _TRIES_MAX)
         return [port for port in tries if port not in remembered]
+
+
+def _remembered(file: Path) -> dict[str, int]:
+    """Nothing where the file is not whole (the machine lost its power): new ports do as well."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
 
 
 def is_free(port: int) -> bool:

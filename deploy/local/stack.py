@@ -280,7 +280,8 @@ class LocalStack:
             lock.close()
             running = status.read(self.data_dir)
             pid = running.launcher.pid if running and running.launcher else "unknown"
-            raise AlreadyRunning(f"{self.data_dir} is in use by process {pid}") from None
+            said = f"one is running: {self.data_dir} is in use by process {pid}"
+            raise AlreadyRunning(said) from None
         self._lock = lock
 
     def _end_leftovers(self) -> None:

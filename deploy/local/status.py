@@ -24,6 +24,10 @@ FILE = "stack.json"
 _POLL_S = 0.1
 
 
+class NotRunning(Exception):
+    """No launcher lives for the data directory that was named."""
+
+
 @dataclass(frozen=True)
 class Process:
     pid: int
@@ -83,12 +87,19 @@ class StackStatus:
 
 
 def read(file: Path) -> StackStatus | None:
-    """What `file`, or the stack.json in that folder, says; None where there is none."""
+    """What `file`, or the stack.json in that folder, says.
+
+    None where there is none, or what is there is not one (a machine that lost its power may
+    leave it empty).
+    """
     file = file / FILE if file.is_dir() else file
     try:
-        document = json.loads(file.read_text())
-    except FileNotFoundError:
+        return _read(json.loads(file.read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _read(document: dict[str, Any]) -> StackStatus:
     children = {
         name: ChildStatus(**{**child, "process": _process(child["process"])})
         for name, child in document.pop("children").items()

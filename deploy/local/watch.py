@@ -88,7 +88,7 @@ class Watched:
             text = f"{self.child.name} {why}; its last lines:\n    {lines or '(none)'}"
             pause_s = self._pause_before_restart()
             if pause_s is None:
-                await self.give_up(text)
+                await self.give_up(f"{text}\n  not started again: {self._why_no_restart()}")
                 return
             self._report(f"{text}\n  starting it again in {pause_s:.1f} s")
             self.restarts += 1
@@ -181,10 +181,18 @@ class Watched:
             self._deaths.popleft()
         recent = len(self._deaths)
         self._deaths.append(now)
-        on_death = self.child.on_death or self._policy.on_death
-        if on_death == "stop the stack" or recent >= self._policy.restarts_a_minute_max:
+        if self._on_death == "stop the stack" or recent >= self._policy.restarts_a_minute_max:
             return None
         return min(self._policy.backoff_first_s * 2.0**recent, self._policy.backoff_max_s)
+
+    @property
+    def _on_death(self) -> OnDeath:
+        return self.child.on_death or self._policy.on_death
+
+    def _why_no_restart(self) -> str:
+        if self._on_death == "stop the stack":
+            return "its death stops the stack"
+        return f"{self._policy.restarts_a_minute_max} restarts a minute are the limit"
 
     async def _enter(self, state: State) -> None:
         async with self._settled:

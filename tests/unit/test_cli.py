@@ -10,8 +10,12 @@ from cli import main
 from cli.bench import BENCHES
 from cli.contact_sheet import Card, draw_feed
 from cli.processes import OWN, own_children
+from deploy.local import status
 from deploy.local.ports import Ports
+from deploy.local.stack import AlreadyRunning
+from deploy.local.status import StackStatus
 from millrace.errors import FailedPrecondition, StoreUnavailable
+from millrace.settings import settings
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -35,12 +39,71 @@ def test_an_empty_data_directory_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for command in ("status", "migrate", "topics", "keys", "owed"):
-        assert run(monkeypatch, command, "--data", str(tmp_path)) == 2
+        assert run(monkeypatch, command, "--data", str(tmp_path)) == 3
         assert capsys.readouterr().err.startswith("millrace: no")
 
 
+def test_a_stack_that_is_down_is_told_before_any_server_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    StackStatus(str(tmp_path), False, None, {}, {"keys_dir": str(tmp_path / "keys")}).write(
+        tmp_path
+    )
+    for command in ("status", "migrate", "topics", "owed", "load-graph no-such-file"):
+        assert run(monkeypatch, *command.split(), "--data", str(tmp_path)) == 3
+        assert f"nothing runs in {tmp_path}" in one_line(capsys)
+    main.commands(["keys", "--data", str(tmp_path)], standalone_mode=False)
+    assert (tmp_path / "keys" / "master.key").exists()
+
+
+def test_a_data_directory_that_cannot_be_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no stack")
+    assert run(monkeypatch, "up", "--data", str(tmp_path / "file")) == 1
+    assert str(tmp_path / "file") in one_line(capsys)
+    assert run(monkeypatch, "up", "--data", "/proc/no-such-folder") == 1
+    assert "/proc/no-such-folder" in one_line(capsys)
+    assert run(monkeypatch, "status", "--data", str(tmp_path / "file")) == 3
+    one_line(capsys)
+
+
+def test_what_a_power_cut_left_of_the_stacks_files_stops_nobody(tmp_path: Path) -> None:
+    for text in ("", "[]", '{"half": '):
+        (tmp_path / "stack.json").write_text(text)
+        (tmp_path / "ports.json").write_text(text)
+        assert status.read(tmp_path) is None
+        assert Ports(tmp_path / "ports.json").remembered("kafka") is None
+
+
+def test_a_wrong_setting_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings.cache_clear()
+    monkeypatch.setenv("MILLRACE_LOG_PARTITIONS", "many")
+    monkeypatch.setenv("MILLRACE_STACK_FILE", "")
+    assert run(monkeypatch, "topics") == 2
+    assert "MILLRACE_LOG_PARTITIONS" in one_line(capsys)
+    monkeypatch.setenv("MILLRACE_STACK_FILE", str(tmp_path / "no-such-file"))
+    assert run(monkeypatch, "topics") == 2
+    assert "no-such-file" in one_line(capsys)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    said = capsys.readouterr().err
+    assert said.startswith("millrace: ")
+    assert said.count("\n") == 1, said
+    return said
+
+
 @pytest.mark.parametrize(
-    ("problem", "code"), [(FailedPrecondition("not now"), 2), (StoreUnavailable("gone"), 1)]
+    ("problem", "code"),
+    [
+        (FailedPrecondition("not now"), 2),
+        (StoreUnavailable("gone"), 1),
+        (FileNotFoundError(2, "No such file", "graph.gz"), 1),
+        (AlreadyRunning("one is running"), 3),
+    ],
 )
 def test_our_errors_are_a_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch,

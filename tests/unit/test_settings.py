@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from millrace.settings import Settings
+from millrace.errors import InvalidRequest
+from millrace.settings import Settings, settings_with
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "millrace/settings.py"
@@ -74,6 +75,29 @@ def test_a_value_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("MILLRACE_LOG_PARTITIONS", "0")
     with pytest.raises(ValidationError, match="log_partitions"):
         Settings()
+
+
+def test_a_refusal_names_the_variable_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_CASSANDRA_PORT", "secret")
+    with pytest.raises(InvalidRequest, match="MILLRACE_CASSANDRA_PORT") as refused:
+        settings_with(upload_deadline_s="secret as well")
+    assert "MILLRACE_UPLOAD_DEADLINE_S" in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="orphan_age_s must be above"):
+        settings_with(orphan_age_s=1)
+
+
+@pytest.mark.parametrize("text", [None, "", "no JSON"])
+def test_a_stack_file_that_is_not_one_is_refused(tmp_path: Path, text: str | None) -> None:
+    """Else the defaults would be taken, and they may be somebody else's servers."""
+    file = tmp_path / "stack.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InvalidRequest, match="stack file"):
+        settings_with(stack_file=str(file))
 
 
 def modules(*folders: str) -> list[Path]:
