@@ -39,9 +39,13 @@ def _python_then_node() -> None:
     node.install()
 
 
-if __name__ == "__main__":
+def told_main() -> int:
     try:
-        sys.exit(main())
-    except CannotInstall as problem:
+        return main()
+    except (CannotInstall, OSError) as problem:
         print(f"make install: {problem}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(told_main())

@@ -49,8 +49,20 @@ def run(argv: list[str], *, env: Mapping[str, str] | None = None, cwd: Path = RO
 
 
 def cache_folder() -> Path:
-    """Where downloads live, outside git; a home that is unset or relative is not trusted."""
-    for place in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
-        if os.path.isabs(place):
-            return Path(place) / "millrace"
+    """Where downloads live, outside git; made if need be.
+
+    A home that is empty, relative, not there (that of `nobody`) or not ours is passed over.
+    """
+    home = os.path.expanduser("~") if os.environ.get("HOME") != "" else ""
+    for place in (os.environ.get("XDG_CACHE_HOME", ""), home and os.path.join(home, ".cache")):
+        if os.path.isabs(place) and _is_ours(folder := Path(place) / "millrace"):
+            return folder
     return ROOT / "build" / "cache"
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,12 @@ LOCK = ROOT / "requirements.lock"
 PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "millrace-installed"
 _VERSIONS = ((3, 11), (3, 12))
+# The kernel takes no interpreter whose path holds a space or is long; the shell does, and to
+# Python its line is a string.
 _MILLRACE = """\
-#!{python}
+#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
 import sys
 
 from cli.main import app
@@ -131,10 +136,15 @@ def _pip_setting(name: str) -> str:
     return ""
 
 
+def script(python: Path) -> str:
+    """The command `millrace`, run by this interpreter."""
+    return _MILLRACE.format(python=shlex.quote(str(python)))
+
+
 def _link_project() -> None:
     site = next((VENV / "lib").glob("python3.*/site-packages"))
     _write(site / "millrace.pth", f"{ROOT}\n{ROOT / 'protos' / 'gen'}\n")
-    _write(VENV / "bin" / "millrace", _MILLRACE.format(python=PYTHON), mode=0o755)
+    _write(VENV / "bin" / "millrace", script(PYTHON), mode=0o755)
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
