@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from millrace.content.film import clean_film
 from millrace.content.kind import HEAD_BYTES, Kind, kind_of
-from millrace.content.limits import Limits
+from millrace.content.limits import MEDIA_BROKEN, Limits
 from millrace.content.picture import clean_picture
 from millrace.errors import InvalidRequest
 
@@ -78,6 +78,8 @@ def _answer(source: BinaryIO, out: BinaryIO, limits: Limits) -> dict[str, Any]:
         return {"found": _clean(source, out, limits)}
     except InvalidRequest as refusal:
         return {"reason": refusal.reason, "message": refusal.message}
+    except MemoryError:
+        return {"reason": MEDIA_BROKEN, "message": "the file needs more memory than a file may"}
     except OSError as error:
         # Decoders' own have become refusals: this one is of the file that was to be written.
         return {"no_room": str(error.strerror)}

@@ -82,5 +82,5 @@ def _meaning(doing: str, error: Exception) -> MillraceError | None:
     if isinstance(error, _MISSING):
         return FailedPrecondition(f"{said}: run `millrace migrate`")
     if isinstance(error, _UNAVAILABLE):
-        return StoreUnavailable(said)
+        return StoreUnavailable(f"PostgreSQL does not answer: {said}")
     return None

@@ -1,6 +1,7 @@
 """Follow graphs from files: one `follower followee` a line, people numbered from 0, maybe gzip."""
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def read_edges(file: Path) -> Graph:
     try:
         text = gzip.decompress(data) if data.startswith(_GZIP) else data
         numbers = np.array(text.split(), dtype=np.int64)
-    except (ValueError, OverflowError, EOFError, OSError) as error:
+    except (ValueError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise InvalidRequest(f"{file.name} is no list of edges") from error
     if numbers.size % 2 or ((numbers < 0) | (numbers >= _PEOPLE_MAX)).any():
         raise InvalidRequest(f"{file.name} is no list of edges between people numbered from 0")

@@ -71,7 +71,12 @@ def test_a_graph_is_what_its_lines_say(
     assert graph.followers_count.sum() == graph.following_count.sum() == len(true)
 
 
-@pytest.mark.parametrize("text", [b"1 2\n3", b"1 -2", b"a b", b"1 99999999999", b"\x1f\x8bjunk"])
+DAMAGED = gzip.compress(b"1 2\n" * 9)[:10] + b"\xff" * 20
+
+
+@pytest.mark.parametrize(
+    "text", [b"1 2\n3", b"1 -2", b"a b", b"1 99999999999", b"\x1f\x8bjunk", DAMAGED]
+)
 def test_another_file_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "edges").write_bytes(text)
     with pytest.raises(InvalidRequest):
