@@ -22,6 +22,7 @@ logger = logs.logger("streams.projection")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
+EVENTS_AT_ONCE_MIN = 50
 # Only traces that are told come with their events. A line costs more than to apply an event, so
 # where somebody samples all, a few a batch are told.
 TRACES_MAX = 8
@@ -82,7 +83,7 @@ class Projection:
         records = [record for record in records if self._is_new(record)]
         delay_s = RETRY_FIRST_S
         taken: list[_Taken] = []
-        moved = False
+        moved, size = False, len(records)
         while records:
             try:
                 if moved:
@@ -92,12 +93,15 @@ class Projection:
                 # Taken once: a dead letter that is written is not written again on a retry, and
                 # halves that are applied are not applied again: positions would fall.
                 taken = taken or await self._take(records)
-                await self._apply([one for one in taken if self._is_new(one.record)])
+                while left := [one for one in taken if self._is_new(one.record)]:
+                    await self._apply(left[:size])
                 return len(records)
             except PositionMoved:
                 moved = True
             except StoreUnavailable as error:
                 logger.warning("waiting", view=self.view.name, why=error.message)
+                # A store that is slow gets less at a time: something is always done for good.
+                size = max(size // 4, EVENTS_AT_ONCE_MIN)
                 await self.clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
         return 0

@@ -265,6 +265,28 @@ async def test_halving_goes_on_where_the_store_went_away(failing_call: int) -> N
     assert world.letters() == Counter(dead)
 
 
+async def test_a_store_that_is_slow_gets_less_at_a_time() -> None:
+    world = World(0, 0, set())
+    await world.store.open_view(VIEW.schema, {"follows": len(PARTITIONS)}, log_id=1)
+    for task in world.start():
+        task.cancel()
+    for user in range(1, 501):
+        record = write(History(), ("follow", user, user + 1))
+        await world.log.append("follows", record.key, record.value)
+    projection, reader = world.projections[0], world.readers[0]
+    reader.give(PARTITIONS)
+    done = world.store.apply
+
+    async def apply_slowly(schema: ViewSchema, batch: Batch) -> None:
+        if len(batch.changes) > 100:
+            raise StoreUnavailable("not in time")
+        await done(schema, batch)
+
+    world.store.apply = apply_slowly  # type: ignore[method-assign]
+    assert await projection.step(reader, events_max=1_000, wait_s=0) == 500
+    assert sum(projection.at.values()) == 500
+
+
 async def test_a_letter_that_is_tried_again_counts_once() -> None:
     log = FailingLog(1, ManualClock())
     log.failures = 5
