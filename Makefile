@@ -1,7 +1,8 @@
 # Every habit of the house, one line each: `make help`.
-# PYTHON is only the interpreter that makes .venv; everything else runs in .venv.
+# PYTHON is only the interpreter that makes .venv (3.11 or 3.12, by default the one that made it,
+# or python3); everything else runs in .venv.
 
-PYTHON ?= python3
+PYTHON ?= $(or $(wildcard $(shell sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>&-)),python3)
 BIN := .venv/bin
 NAME ?= all
 PYTEST := $(BIN)/pytest
