@@ -139,6 +139,28 @@ def test_no_path_of_one_machine_in_any_file() -> None:
     assert not found
 
 
+def test_links_lead_somewhere_and_every_page_is_found_from_the_readme() -> None:
+    pages = [path for path in tracked() if path.suffix == ".md"]
+    links = {page: _links(page) for page in pages}
+    broken = {named(page): [to for to in found if not to.exists()] for page, found in links.items()}
+    assert not {name: found for name, found in broken.items() if found}
+    reached, ways = set[Path](), [ROOT / "README.md"]
+    while ways:
+        if (page := ways.pop()) not in reached:
+            reached.add(page)
+            ways += links.get(page, [])
+    lost = {named(page) for page in pages if named(page).startswith("docs/")} - {
+        named(page) for page in reached
+    }
+    assert not lost, f"nothing leads to {lost}"
+
+
+def _links(page: Path) -> list[Path]:
+    """Files of ours that it links to."""
+    found = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    return [(page.parent / link).resolve() for link in found if "://" not in link]
+
+
 def test_the_oracle_knows_the_contract_alone() -> None:
     """The audit's other opinion must not come from the code that it judges."""
     allowed = ("social.", "millrace.oracle")

@@ -67,4 +67,3 @@ _SINGLE = (
 )
 
 TOPICS: dict[str, Topic] = {topic.name: topic for topic in (*_EVENTS, *_FEED, *_DEAD, *_SINGLE)}
-EVENT_TOPICS = tuple(topic.name for topic in _EVENTS)
