@@ -6,12 +6,13 @@ delivers, in one process and one loop. Several such processes share the partitio
 
 import asyncio
 
-from millrace.errors import StoreUnavailable
+from millrace.errors import FailedPrecondition, StoreUnavailable
 from millrace.log.dead import DeadLetters
 from millrace.log.marks import Marks
 from millrace.observe import logs
 from millrace.startup import until_answered
 from millrace.stores.cassandra import CassandraFeedStore, open_feed_store
+from millrace.stores.feed_port import FeedStore
 from millrace.views import follows, media
 from streams.delivery import Delivery
 from streams.delivery_app import DeliveryApp, leave
@@ -82,12 +83,32 @@ async def _keep(delivery: Delivery, waited: bool = False) -> bool:
 async def main(parts: StreamParts) -> None:
     feeds = await until_answered(lambda: open_feed_store(parts.settings), waiting)
     try:
+        await _log_is_ours(parts, feeds)
         await _views_are_open(parts)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(plan(parts), name="plan")
             tasks.create_task(deliver(parts, feeds), name="deliver")
     finally:
         await feeds.close()
+
+
+async def _log_is_ours(parts: StreamParts, feeds: FeedStore) -> None:
+    while True:
+        try:
+            return await check_log(feeds, parts.identity.log_id)
+        except StoreUnavailable as error:
+            logger.warning("waiting", why=error.message)
+            await parts.clock.sleep(RETRY_S)
+
+
+async def check_log(feeds: FeedStore, log_id: int) -> None:
+    """Raises FailedPrecondition where the feed store holds positions of another log: delivery
+    would skip as many chunks of this one.
+    """
+    if await feeds.log_id(log_id) != log_id:
+        raise FailedPrecondition(
+            "the feed store belongs to another log", reason="FEEDS_OF_ANOTHER_LOG"
+        )
 
 
 async def _views_are_open(parts: StreamParts) -> None:
@@ -99,9 +120,12 @@ async def _views_are_open(parts: StreamParts) -> None:
 
 async def _is_open(parts: StreamParts, view: str) -> bool:
     try:
-        return bool(await parts.views.positions(view))
+        stored = await parts.views.positions(view)
     except StoreUnavailable:
         return False
+    if any(row.log_id != parts.identity.log_id for row in stored.values()):
+        raise FailedPrecondition(f"view {view} belongs to another log")
+    return bool(stored)
 
 
 if __name__ == "__main__":

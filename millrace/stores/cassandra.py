@@ -53,6 +53,8 @@ _HISTORY = (
     "SELECT minute, number, generations FROM {keyspace}.positions"
     " WHERE name = ? AND topic = ? AND partition = ? LIMIT ?"
 )
+_OWN = "INSERT INTO {keyspace}.log (one, log_id) VALUES (1, ?) IF NOT EXISTS"
+_OWNER = "SELECT log_id FROM {keyspace}.log WHERE one = 1"
 _GOSSIP = "SELECT host_id, generation, heartbeat FROM system_views.gossip_info"
 _GOSSIP_BEFORE_5 = "SELECT host_id, gossip_generation, toUnixTimestamp(now()) FROM system.local"
 _SCAN_PAGE_ROWS = 5_000
@@ -96,6 +98,8 @@ class CassandraFeedStore:
         self._save = await self._prepare(_SAVE)
         self._newest = await self._prepare(_NEWEST)
         self._history = await self._prepare(_HISTORY)
+        self._own = await self._prepare(_OWN)
+        self._owner = await self._prepare(_OWNER)
         self._gossip = await self._gossip_query()
 
     async def _prepare(self, statement: str) -> Any:
@@ -225,6 +229,14 @@ class CassandraFeedStore:
             for minute, number, generations in rows
             if minute is not None and number is not None
         ]
+
+    async def log_id(self, mine: int) -> int:
+        owner = await self._read(self._owner, ())
+        if not owner:
+            await self._session.execute(self._own, (mine,))
+            owner = await self._read(self._owner, ())
+        log_id: int = owner[0][0]
+        return log_id
 
     async def _read(self, statement: Any, values: Sequence[object]) -> list[Any]:
         async with self._reads:

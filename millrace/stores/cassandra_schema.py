@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS {keyspace}.positions (
 ) WITH CLUSTERING ORDER BY (minute DESC) AND gc_grace_seconds = 3600
 """
 
+# One row: the log whose numbers the other tables hold.
+_LOG = "CREATE TABLE IF NOT EXISTS {keyspace}.log (one int PRIMARY KEY, log_id bigint)"
+
 
 def statements(keyspace: str, dc: str, replication: int) -> tuple[str, ...]:
     """In order. Each may run any number of times."""
@@ -45,4 +48,5 @@ def statements(keyspace: str, dc: str, replication: int) -> tuple[str, ...]:
         f"{{'class': 'NetworkTopologyStrategy', '{dc}': {replication}}}",
         _FEED.format(keyspace=keyspace),
         _POSITIONS.format(keyspace=keyspace),
+        _LOG.format(keyspace=keyspace),
     )

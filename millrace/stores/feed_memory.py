@@ -29,6 +29,7 @@ class MemoryFeedStore:
         self._generation = 1
         self._heartbeat = 0
         self._unsynced: list[tuple[int, int]] = []
+        self._log_id: int | None = None
         self.up = True
 
     def crash(self, forgotten_rows_max: int) -> None:
@@ -114,6 +115,11 @@ class MemoryFeedStore:
         self._answers()
         minutes = self._minutes[name, topic, partition]
         return [minutes[minute] for minute in sorted(minutes, reverse=True)]
+
+    async def log_id(self, mine: int) -> int:
+        self._answers()
+        self._log_id = mine if self._log_id is None else self._log_id
+        return self._log_id
 
     async def close(self) -> None:
         return None

@@ -108,4 +108,7 @@ class FeedStore(Protocol):
     async def history(self, name: str, topic: str, partition: int) -> list[MinutePosition]:
         """Newest minute first."""
 
+    async def log_id(self, mine: int) -> int:
+        """The log to which rows, statics and positions belong: `mine` for a store that is new."""
+
     async def close(self) -> None: ...

@@ -7,12 +7,13 @@ from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType
 
 from deploy.local.status import StackStatus
-from millrace.errors import Bug, StoreUnavailable
+from millrace.errors import Bug, FailedPrecondition, StoreUnavailable
 from millrace.settings import Settings
 from millrace.stores.cassandra import CassandraFeedStore, open_feed_store
 from millrace.stores.cassandra_rows import PackedBatch, PackedRowsHandler, RowPacker
 from millrace.stores.feed_memory import MemoryFeedStore
 from millrace.stores.feed_port import FeedRow, FeedStatics, FeedStore, MinutePosition
+from streams.fanout import check_log
 
 NAME = "delivery"
 ID_MAX = 2**63 - 1
@@ -46,6 +47,13 @@ class TestRows:
         assert await store.page(7, before=4, limit=10) == [(3, 73), (2, 72), (1, 71)]
         assert await store.page(7, before=1, limit=10) == []
         assert await store.page(9, limit=10) == []
+
+    async def test_the_first_log_has_it(self, store: FeedStore) -> None:
+        assert await store.log_id(ID_MAX) == ID_MAX
+        assert await store.log_id(77) == ID_MAX
+        await check_log(store, ID_MAX)
+        with pytest.raises(FailedPrecondition):
+            await check_log(store, 77)
 
     async def test_a_second_write_changes_nothing(self, store: FeedStore) -> None:
         rows = [FeedRow(user_id, 11, 5) for user_id in range(1, 4)]
