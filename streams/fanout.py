@@ -83,22 +83,13 @@ async def _keep(delivery: Delivery, waited: bool = False) -> bool:
 async def main(parts: StreamParts) -> None:
     feeds = await until_answered(lambda: open_feed_store(parts.settings), waiting)
     try:
-        await _log_is_ours(parts, feeds)
+        await until_answered(lambda: check_log(feeds, parts.identity.log_id), waiting)
         await _views_are_open(parts)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(plan(parts), name="plan")
             tasks.create_task(deliver(parts, feeds), name="deliver")
     finally:
         await feeds.close()
-
-
-async def _log_is_ours(parts: StreamParts, feeds: FeedStore) -> None:
-    while True:
-        try:
-            return await check_log(feeds, parts.identity.log_id)
-        except StoreUnavailable as error:
-            logger.warning("waiting", why=error.message)
-            await parts.clock.sleep(RETRY_S)
 
 
 async def check_log(feeds: FeedStore, log_id: int) -> None:
