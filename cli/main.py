@@ -5,6 +5,7 @@ running already, or none is. Errors are one line on stderr; those of a process c
 lines. Secrets are never arguments: they are in files (`keys_dir`) or the environment.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     owed.owed,
     version.version,
 )
+# They print by themselves what they then raise, some with a traceback.
+_LIBRARIES = ("aiokafka", "asyncpg", "cassandra")
 _STACK = (AlreadyRunning, NotRunning)
 _REFUSED = (FailedPrecondition, InvalidRequest, Unimplemented)
 # OSError: a file or folder that is not there, full, or not ours.
@@ -47,6 +50,8 @@ for command in COMMANDS:
 
 def app() -> None:
     """The console script."""
+    for library in _LIBRARIES:
+        logging.getLogger(library).addHandler(logging.NullHandler())
     try:
         commands()
     except _STACK as problem:

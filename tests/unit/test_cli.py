@@ -1,5 +1,7 @@
 """The command line: one clear line and a code for what goes wrong, never a traceback."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,14 @@ from deploy.local.stack import AlreadyRunning
 from deploy.local.status import StackStatus
 from millrace.errors import FailedPrecondition, StoreUnavailable
 from millrace.settings import settings
+
+# Else a stack that was once started in this clone would be meant.
+NO_LOCAL_STACK = """
+from pathlib import Path
+from cli import main, settings_of
+settings_of.DATA_DIR_DEFAULT = Path("/nonexistent")
+main.app()
+"""
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -87,6 +97,23 @@ def test_a_wrong_setting_is_one_line_that_names_it(
     monkeypatch.setenv("MILLRACE_STACK_FILE", str(tmp_path / "no-such-file"))
     assert run(monkeypatch, "topics") == 2
     assert "no-such-file" in one_line(capsys)
+
+
+def test_a_server_that_is_not_there_is_one_line_whatever_its_client_prints() -> None:
+    addresses = {"MILLRACE_KAFKA_BOOTSTRAP": "127.0.0.1:1", "MILLRACE_STACK_FILE": ""}
+    nowhere = {"MILLRACE_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none", **addresses}
+    path = os.pathsep.join(part for part in sys.path if part)
+    for command, server in (("topics", "the log"), ("migrate", "PostgreSQL")):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.argv[1:] = [{command!r}]\n{NO_LOCAL_STACK}"],
+            env={"PYTHONPATH": path, **nowhere},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"millrace: {server} does not answer")
+        assert done.stderr.count("\n") == 1, done.stderr
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
