@@ -12,7 +12,7 @@ MillraceError
 ├── StoreUnavailable      a store or the log does not answer: retry, nothing is decided
 │   └── OutcomeUnknown    a write was sent and not acknowledged: retry with the same request_id
 ├── PositionMoved         another worker applied the batch: read the stored position again
-├── PositionBehind        a view is further than the log: it stops until `millrace rebase`
+├── PositionBehind        a view is further than the log: it stops, for an operator to look
 ├── PoisonEvent           this event can never be applied: dead letter
 └── Bug                   an impossible state; nobody should catch it
 

@@ -14,8 +14,6 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from millrace.stores.feed_port import FeedRow
 
-BATCH_ROWS_MAX = 0xFFFF
-
 _TIMESTAMP_FLAG = 0x20
 _HEADER = Struct(">BBhBi")
 _BATCH_HEAD = Struct(">BH")
