@@ -103,6 +103,14 @@ class Call:
         await self.parts.future.admit(self.token)
         return True
 
+    async def hidden_everywhere(self, view: View, *appended: Appended) -> bool:
+        """For privacy writes: whether the view covers them within `privacy_wait_s`. If not, the
+        answer says `pending`.
+        """
+        needs = {(one.topic, one.partition): one.number for one in appended}
+        timeout_s = min(self.left_s(), self.parts.settings.privacy_wait_s)
+        return await self.parts.positions.covers(view.name, needs, timeout_s)
+
     async def applied(self, view: View, *appended: Appended) -> None:
         """Wait until a view has applied what was written, for RPCs that answer then.
 

@@ -107,12 +107,8 @@ class MediaService:
             media_id=media_id, author_id=user_id, at_ms=self._parts.clock.now_ms()
         )
         appended = await call.append("media", key_of(user_id), MediaEvent(deleted=deleted))
-        covered = await self._parts.positions.covers(
-            media.VIEW.name,
-            {(appended.topic, appended.partition): appended.number},
-            min(call.left_s(), self._parts.settings.privacy_wait_s),
-        )
-        return pb.DeleteMediaResponse(pending=not covered)
+        hidden = await call.hidden_everywhere(media.VIEW, appended)
+        return pb.DeleteMediaResponse(pending=not hidden)
 
 
 async def _chunks(requests: AsyncIterator[pb.UploadMediaRequest]) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from social.log.v1 import (
+    comments_pb2,
     control_pb2,
     dead_pb2,
     feed_pb2,
@@ -45,6 +46,8 @@ _EVENTS = (
     Topic("follows", follows_pb2.FollowsEvent),
     # key: the liker
     Topic("likes", likes_pb2.LikesEvent),
+    # key: the comment's author
+    Topic("comments", comments_pb2.CommentsEvent),
     # key: HMAC of the normalised name
     Topic("names", names_pb2.NamesEvent),
     # key: VaultKey; placed by its user

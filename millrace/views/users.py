@@ -36,6 +36,7 @@ USERS = Entity(
         Column("display_name", "text"),
         Column("bio", "text"),
         Column("registered_ms"),
+        Column("deactivated", "bool"),
     ),
 )
 NAMES = Entity(

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from social.v1 import users_pb2 as social_dot_v1_dot_users__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18social/v1/comments.proto\x12\tsocial.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15social/v1/users.proto\"\x8d\x01\n\x07\x43omment\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x10\n\x08media_id\x18\x02 \x01(\x03\x12&\n\x06\x61uthor\x18\x03 \x01(\x0b\x32\x16.social.v1.UserSummary\x12\x0c\n\x04text\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x11\x41\x64\x64\x43ommentRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x08media_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"9\n\x12\x41\x64\x64\x43ommentResponse\x12#\n\x07\x63omment\x18\x01 \x01(\x0b\x32\x12.social.v1.Comment\"l\n\x14\x44\x65leteCommentRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x08media_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\ncomment_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"(\n\x15\x44\x65leteCommentResponse\x12\x0f\n\x07pending\x18\x01 \x01(\x08\"l\n\x13ListCommentsRequest\x12\x19\n\x08media_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"d\n\x14ListCommentsResponse\x12$\n\x08\x63omments\x18\x01 \x03(\x0b\x32\x12.social.v1.Comment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05stale\x18\x03 \x01(\x08\x32\x81\x02\n\x0f\x43ommentsService\x12I\n\nAddComment\x12\x1c.social.v1.AddCommentRequest\x1a\x1d.social.v1.AddCommentResponse\x12R\n\rDeleteComment\x12\x1f.social.v1.DeleteCommentRequest\x1a .social.v1.DeleteCommentResponse\x12O\n\x0cListComments\x12\x1e.social.v1.ListCommentsRequest\x1a\x1f.social.v1.ListCommentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18social/v1/comments.proto\x12\tsocial.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15social/v1/users.proto\"\xb3\x01\n\x07\x43omment\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x10\n\x08media_id\x18\x02 \x01(\x03\x12&\n\x06\x61uthor\x18\x03 \x01(\x0b\x32\x16.social.v1.UserSummary\x12\x0c\n\x04text\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x08mentions\x18\x06 \x03(\x0b\x32\x12.social.v1.Mention\"*\n\x07Mention\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\"f\n\x11\x41\x64\x64\x43ommentRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x08media_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"9\n\x12\x41\x64\x64\x43ommentResponse\x12#\n\x07\x63omment\x18\x01 \x01(\x0b\x32\x12.social.v1.Comment\"l\n\x14\x44\x65leteCommentRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x08media_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\ncomment_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"(\n\x15\x44\x65leteCommentResponse\x12\x0f\n\x07pending\x18\x01 \x01(\x08\"l\n\x13ListCommentsRequest\x12\x19\n\x08media_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"d\n\x14ListCommentsResponse\x12$\n\x08\x63omments\x18\x01 \x03(\x0b\x32\x12.social.v1.Comment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05stale\x18\x03 \x01(\x08\x32\x81\x02\n\x0f\x43ommentsService\x12I\n\nAddComment\x12\x1c.social.v1.AddCommentRequest\x1a\x1d.social.v1.AddCommentResponse\x12R\n\rDeleteComment\x12\x1f.social.v1.DeleteCommentRequest\x1a .social.v1.DeleteCommentResponse\x12O\n\x0cListComments\x12\x1e.social.v1.ListCommentsRequest\x1a\x1f.social.v1.ListCommentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,19 +53,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOMMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCOMMENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_COMMENT']._serialized_start=125
-  _globals['_COMMENT']._serialized_end=266
-  _globals['_ADDCOMMENTREQUEST']._serialized_start=268
-  _globals['_ADDCOMMENTREQUEST']._serialized_end=370
-  _globals['_ADDCOMMENTRESPONSE']._serialized_start=372
-  _globals['_ADDCOMMENTRESPONSE']._serialized_end=429
-  _globals['_DELETECOMMENTREQUEST']._serialized_start=431
-  _globals['_DELETECOMMENTREQUEST']._serialized_end=539
-  _globals['_DELETECOMMENTRESPONSE']._serialized_start=541
-  _globals['_DELETECOMMENTRESPONSE']._serialized_end=581
-  _globals['_LISTCOMMENTSREQUEST']._serialized_start=583
-  _globals['_LISTCOMMENTSREQUEST']._serialized_end=691
-  _globals['_LISTCOMMENTSRESPONSE']._serialized_start=693
-  _globals['_LISTCOMMENTSRESPONSE']._serialized_end=793
-  _globals['_COMMENTSSERVICE']._serialized_start=796
-  _globals['_COMMENTSSERVICE']._serialized_end=1053
+  _globals['_COMMENT']._serialized_end=304
+  _globals['_MENTION']._serialized_start=306
+  _globals['_MENTION']._serialized_end=348
+  _globals['_ADDCOMMENTREQUEST']._serialized_start=350
+  _globals['_ADDCOMMENTREQUEST']._serialized_end=452
+  _globals['_ADDCOMMENTRESPONSE']._serialized_start=454
+  _globals['_ADDCOMMENTRESPONSE']._serialized_end=511
+  _globals['_DELETECOMMENTREQUEST']._serialized_start=513
+  _globals['_DELETECOMMENTREQUEST']._serialized_end=621
+  _globals['_DELETECOMMENTRESPONSE']._serialized_start=623
+  _globals['_DELETECOMMENTRESPONSE']._serialized_end=663
+  _globals['_LISTCOMMENTSREQUEST']._serialized_start=665
+  _globals['_LISTCOMMENTSREQUEST']._serialized_end=773
+  _globals['_LISTCOMMENTSRESPONSE']._serialized_start=775
+  _globals['_LISTCOMMENTSRESPONSE']._serialized_end=875
+  _globals['_COMMENTSSERVICE']._serialized_start=878
+  _globals['_COMMENTSSERVICE']._serialized_end=1135
 # @@protoc_insertion_point(module_scope)

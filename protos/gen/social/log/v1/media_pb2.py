@@ -25,21 +25,23 @@ _sym_db = _symbol_database.Default()
 from social.log.v1 import sealed_pb2 as social_dot_log_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/media.proto\x12\rsocial.log.v1\x1a\x1asocial/log/v1/sealed.proto\"w\n\nMediaEvent\x12\x30\n\x08uploaded\x18\x01 \x01(\x0b\x32\x1c.social.log.v1.MediaUploadedH\x00\x12.\n\x07\x64\x65leted\x18\x02 \x01(\x0b\x32\x1b.social.log.v1.MediaDeletedH\x00\x42\x07\n\x05\x65vent\"\xaf\x02\n\rMediaUploaded\x12\x10\n\x08media_id\x18\x01 \x01(\x10\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\x12\x13\n\x0b\x62ody_sha256\x18\x05 \x01(\x0c\x12&\n\x04kind\x18\x06 \x01(\x0e\x32\x18.social.log.v1.MediaKind\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\x13\n\x0b\x64uration_ms\x18\t \x01(\x05\x12\x12\n\nobject_key\x18\n \x01(\t\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12\x16\n\x0e\x63ontent_sha256\x18\x0c \x01(\x0c\x12%\n\x06sealed\x18\r \x01(\x0b\x32\x15.social.log.v1.Sealed\"B\n\x0cMediaDeleted\x12\x10\n\x08media_id\x18\x01 \x01(\x10\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\"\x1e\n\x0b\x43\x61ptionText\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t*y\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMEDIA_KIND_JPEG\x10\x01\x12\x12\n\x0eMEDIA_KIND_PNG\x10\x02\x12\x13\n\x0fMEDIA_KIND_WEBP\x10\x03\x12\x12\n\x0eMEDIA_KIND_MP4\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/media.proto\x12\rsocial.log.v1\x1a\x1asocial/log/v1/sealed.proto\"\xaf\x01\n\nMediaEvent\x12\x30\n\x08uploaded\x18\x01 \x01(\x0b\x32\x1c.social.log.v1.MediaUploadedH\x00\x12.\n\x07\x64\x65leted\x18\x02 \x01(\x0b\x32\x1b.social.log.v1.MediaDeletedH\x00\x12\x36\n\x0e\x63\x61ption_edited\x18\x03 \x01(\x0b\x32\x1c.social.log.v1.CaptionEditedH\x00\x42\x07\n\x05\x65vent\"\xaf\x02\n\rMediaUploaded\x12\x10\n\x08media_id\x18\x01 \x01(\x10\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\x12\x13\n\x0b\x62ody_sha256\x18\x05 \x01(\x0c\x12&\n\x04kind\x18\x06 \x01(\x0e\x32\x18.social.log.v1.MediaKind\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\x13\n\x0b\x64uration_ms\x18\t \x01(\x05\x12\x12\n\nobject_key\x18\n \x01(\t\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12\x16\n\x0e\x63ontent_sha256\x18\x0c \x01(\x0c\x12%\n\x06sealed\x18\r \x01(\x0b\x32\x15.social.log.v1.Sealed\"B\n\x0cMediaDeleted\x12\x10\n\x08media_id\x18\x01 \x01(\x10\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\"j\n\rCaptionEdited\x12\x10\n\x08media_id\x18\x01 \x01(\x10\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12%\n\x06sealed\x18\x04 \x01(\x0b\x32\x15.social.log.v1.Sealed\"\x1e\n\x0b\x43\x61ptionText\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t*y\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMEDIA_KIND_JPEG\x10\x01\x12\x12\n\x0eMEDIA_KIND_PNG\x10\x02\x12\x13\n\x0fMEDIA_KIND_WEBP\x10\x03\x12\x12\n\x0eMEDIA_KIND_MP4\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'social.log.v1.media_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIAKIND']._serialized_start=599
-  _globals['_MEDIAKIND']._serialized_end=720
-  _globals['_MEDIAEVENT']._serialized_start=72
-  _globals['_MEDIAEVENT']._serialized_end=191
-  _globals['_MEDIAUPLOADED']._serialized_start=194
-  _globals['_MEDIAUPLOADED']._serialized_end=497
-  _globals['_MEDIADELETED']._serialized_start=499
-  _globals['_MEDIADELETED']._serialized_end=565
-  _globals['_CAPTIONTEXT']._serialized_start=567
-  _globals['_CAPTIONTEXT']._serialized_end=597
+  _globals['_MEDIAKIND']._serialized_start=764
+  _globals['_MEDIAKIND']._serialized_end=885
+  _globals['_MEDIAEVENT']._serialized_start=73
+  _globals['_MEDIAEVENT']._serialized_end=248
+  _globals['_MEDIAUPLOADED']._serialized_start=251
+  _globals['_MEDIAUPLOADED']._serialized_end=554
+  _globals['_MEDIADELETED']._serialized_start=556
+  _globals['_MEDIADELETED']._serialized_end=622
+  _globals['_CAPTIONEDITED']._serialized_start=624
+  _globals['_CAPTIONEDITED']._serialized_end=730
+  _globals['_CAPTIONTEXT']._serialized_start=732
+  _globals['_CAPTIONTEXT']._serialized_end=762
 # @@protoc_insertion_point(module_scope)

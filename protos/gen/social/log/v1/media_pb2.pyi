@@ -47,21 +47,25 @@ class MediaEvent(_message.Message):
 
     UPLOADED_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    CAPTION_EDITED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def uploaded(self) -> Global___MediaUploaded: ...
     @_builtins.property
     def deleted(self) -> Global___MediaDeleted: ...
+    @_builtins.property
+    def caption_edited(self) -> Global___CaptionEdited: ...
     def __init__(
         self,
         *,
         uploaded: Global___MediaUploaded | None = ...,
         deleted: Global___MediaDeleted | None = ...,
+        caption_edited: Global___CaptionEdited | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "event", b"event", "uploaded", b"uploaded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_edited", b"caption_edited", "deleted", b"deleted", "event", b"event", "uploaded", b"uploaded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "event", b"event", "uploaded", b"uploaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_edited", b"caption_edited", "deleted", b"deleted", "event", b"event", "uploaded", b"uploaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["uploaded", "deleted"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["uploaded", "deleted", "caption_edited"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -155,6 +159,37 @@ class MediaDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MediaDeleted: _TypeAlias = MediaDeleted  # noqa: Y015
+
+@_typing.final
+class CaptionEdited(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.int
+    author_id: _builtins.int
+    at_ms: _builtins.int
+    @_builtins.property
+    def sealed(self) -> _sealed_pb2.Sealed:
+        """A CaptionText; absent when the caption was removed."""
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.int = ...,
+        author_id: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+        sealed: _sealed_pb2.Sealed | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "author_id", b"author_id", "media_id", b"media_id", "sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptionEdited: _TypeAlias = CaptionEdited  # noqa: Y015
 
 @_typing.final
 class CaptionText(_message.Message):

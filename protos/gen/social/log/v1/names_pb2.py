@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from social.log.v1 import sealed_pb2 as social_dot_log_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/names.proto\x12\rsocial.log.v1\x1a\x1asocial/log/v1/sealed.proto\"D\n\nNamesEvent\x12-\n\x07\x63laimed\x18\x01 \x01(\x0b\x32\x1a.social.log.v1.NameClaimedH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\x0bNameClaimed\x12\x10\n\x08name_key\x18\x01 \x01(\x0c\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\x12\x10\n\x08\x62ody_mac\x18\x05 \x01(\x0c\x12%\n\x06sealed\x18\x06 \x01(\x0b\x32\x15.social.log.v1.Sealedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/names.proto\x12\rsocial.log.v1\x1a\x1asocial/log/v1/sealed.proto\"o\n\nNamesEvent\x12-\n\x07\x63laimed\x18\x01 \x01(\x0b\x32\x1a.social.log.v1.NameClaimedH\x00\x12)\n\x05\x66reed\x18\x02 \x01(\x0b\x32\x18.social.log.v1.NameFreedH\x00\x42\x07\n\x05\x65vent\"\xc0\x01\n\x0bNameClaimed\x12\x10\n\x08name_key\x18\x01 \x01(\x0c\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\x12\x10\n\x08\x62ody_mac\x18\x05 \x01(\x0c\x12%\n\x06sealed\x18\x06 \x01(\x0b\x32\x15.social.log.v1.Sealed\x12\x16\n\x0e\x66rees_name_key\x18\x07 \x01(\x0c\x12\x1a\n\x12\x66rees_claim_number\x18\x08 \x01(\x03\"S\n\tNameFreed\x12\x10\n\x08name_key\x18\x01 \x01(\x0c\x12\x0f\n\x07user_id\x18\x02 \x01(\x03\x12\x14\n\x0c\x63laim_number\x18\x03 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'social.log.v1.names_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NAMESEVENT']._serialized_start=72
-  _globals['_NAMESEVENT']._serialized_end=140
-  _globals['_NAMECLAIMED']._serialized_start=143
-  _globals['_NAMECLAIMED']._serialized_end=283
+  _globals['_NAMESEVENT']._serialized_end=183
+  _globals['_NAMECLAIMED']._serialized_start=186
+  _globals['_NAMECLAIMED']._serialized_end=378
+  _globals['_NAMEFREED']._serialized_start=380
+  _globals['_NAMEFREED']._serialized_end=463
 # @@protoc_insertion_point(module_scope)

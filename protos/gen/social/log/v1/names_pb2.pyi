@@ -26,18 +26,22 @@ class NamesEvent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CLAIMED_FIELD_NUMBER: _builtins.int
+    FREED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def claimed(self) -> Global___NameClaimed: ...
+    @_builtins.property
+    def freed(self) -> Global___NameFreed: ...
     def __init__(
         self,
         *,
         claimed: Global___NameClaimed | None = ...,
+        freed: Global___NameFreed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "event", b"event", "freed", b"freed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "event", b"event", "freed", b"freed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["claimed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["claimed", "freed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -53,6 +57,8 @@ class NameClaimed(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BODY_MAC_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
+    FREES_NAME_KEY_FIELD_NUMBER: _builtins.int
+    FREES_CLAIM_NUMBER_FIELD_NUMBER: _builtins.int
     name_key: _builtins.bytes
     """HMAC-SHA256 of the normalised name, 32 bytes; also the record's key."""
     user_id: _builtins.int
@@ -61,9 +67,16 @@ class NameClaimed(_message.Message):
     """UUID of the request, 16 bytes. The same request may claim again: it finds its own claim."""
     body_mac: _builtins.bytes
     """HMAC of the request's body, 32 bytes: tells a retry from another body under the same id."""
+    frees_name_key: _builtins.bytes
+    """Only of a rename: the name that its holder gives up when this claim has won, and the number of
+    that name's claim. The same task completes it.
+    """
+    frees_claim_number: _builtins.int
     @_builtins.property
     def sealed(self) -> _sealed_pb2.Sealed:
-        """A RegistrationText: a task completes the registration when the service died in between."""
+        """A RegistrationText: a task completes the registration when the service died in between.
+        Of a rename: a HandleText.
+        """
 
     def __init__(
         self,
@@ -74,11 +87,44 @@ class NameClaimed(_message.Message):
         request_id: _builtins.bytes = ...,
         body_mac: _builtins.bytes = ...,
         sealed: _sealed_pb2.Sealed | None = ...,
+        frees_name_key: _builtins.bytes = ...,
+        frees_claim_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "body_mac", b"body_mac", "name_key", b"name_key", "request_id", b"request_id", "sealed", b"sealed", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "body_mac", b"body_mac", "frees_claim_number", b"frees_claim_number", "frees_name_key", b"frees_name_key", "name_key", b"name_key", "request_id", b"request_id", "sealed", b"sealed", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NameClaimed: _TypeAlias = NameClaimed  # noqa: Y015
+
+@_typing.final
+class NameFreed(_message.Message):
+    """Third step of a rename. Frees the name only while this very claim of it holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_NUMBER_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    name_key: _builtins.bytes
+    """Also the record's key."""
+    user_id: _builtins.int
+    claim_number: _builtins.int
+    at_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        name_key: _builtins.bytes = ...,
+        user_id: _builtins.int = ...,
+        claim_number: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "claim_number", b"claim_number", "name_key", b"name_key", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameFreed: _TypeAlias = NameFreed  # noqa: Y015

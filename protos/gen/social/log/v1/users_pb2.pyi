@@ -25,21 +25,33 @@ class UsersEvent(_message.Message):
 
     REGISTERED_FIELD_NUMBER: _builtins.int
     PROFILE_UPDATED_FIELD_NUMBER: _builtins.int
+    HANDLE_CHANGED_FIELD_NUMBER: _builtins.int
+    DEACTIVATED_FIELD_NUMBER: _builtins.int
+    REACTIVATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def registered(self) -> Global___UserRegistered: ...
     @_builtins.property
     def profile_updated(self) -> Global___ProfileUpdated: ...
+    @_builtins.property
+    def handle_changed(self) -> Global___HandleChanged: ...
+    @_builtins.property
+    def deactivated(self) -> Global___UserDeactivated: ...
+    @_builtins.property
+    def reactivated(self) -> Global___UserReactivated: ...
     def __init__(
         self,
         *,
         registered: Global___UserRegistered | None = ...,
         profile_updated: Global___ProfileUpdated | None = ...,
+        handle_changed: Global___HandleChanged | None = ...,
+        deactivated: Global___UserDeactivated | None = ...,
+        reactivated: Global___UserReactivated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "profile_updated", b"profile_updated", "registered", b"registered"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deactivated", b"deactivated", "event", b"event", "handle_changed", b"handle_changed", "profile_updated", b"profile_updated", "reactivated", b"reactivated", "registered", b"registered"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "profile_updated", b"profile_updated", "registered", b"registered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deactivated", b"deactivated", "event", b"event", "handle_changed", b"handle_changed", "profile_updated", b"profile_updated", "reactivated", b"reactivated", "registered", b"registered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "profile_updated"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "profile_updated", "handle_changed", "deactivated", "reactivated"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -115,6 +127,90 @@ class ProfileUpdated(_message.Message):
 Global___ProfileUpdated: _TypeAlias = ProfileUpdated  # noqa: Y015
 
 @_typing.final
+class HandleChanged(_message.Message):
+    """The second step of a rename; the first is the claim of the new name. The handle is shown only
+    while the names row says the same. Another case of the same name cites the claim that stands.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    CLAIM_NUMBER_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    at_ms: _builtins.int
+    name_key: _builtins.bytes
+    claim_number: _builtins.int
+    @_builtins.property
+    def sealed(self) -> _sealed_pb2.Sealed:
+        """A HandleText."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+        name_key: _builtins.bytes = ...,
+        claim_number: _builtins.int = ...,
+        sealed: _sealed_pb2.Sealed | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "claim_number", b"claim_number", "name_key", b"name_key", "sealed", b"sealed", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleChanged: _TypeAlias = HandleChanged  # noqa: Y015
+
+@_typing.final
+class UserDeactivated(_message.Message):
+    """The user and all that is his is hidden until UserReactivated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    at_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserDeactivated: _TypeAlias = UserDeactivated  # noqa: Y015
+
+@_typing.final
+class UserReactivated(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    at_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserReactivated: _TypeAlias = UserReactivated  # noqa: Y015
+
+@_typing.final
 class RegistrationText(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -160,3 +256,22 @@ class ProfileText(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProfileText: _TypeAlias = ProfileText  # noqa: Y015
+
+@_typing.final
+class HandleText(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    handle: _builtins.str
+    def __init__(
+        self,
+        *,
+        handle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleText: _TypeAlias = HandleText  # noqa: Y015

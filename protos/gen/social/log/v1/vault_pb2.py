@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/vault.proto\x12\rsocial.log.v1\"S\n\x08VaultKey\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.social.log.v1.VaultKind\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\x0c\"@\n\x0bVaultRecord\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.social.log.v1.VaultKey\x12\x0b\n\x03\x62ox\x18\x02 \x01(\x0c\"t\n\x0bVaultSecret\x12\x12\n\x08\x64\x61ta_key\x18\x01 \x01(\x0cH\x00\x12\x17\n\rpassword_hash\x18\x02 \x01(\tH\x00\x12.\n\x06\x66\x61mily\x18\x03 \x01(\x0b\x32\x1c.social.log.v1.RefreshFamilyH\x00\x42\x08\n\x06secret\"\x80\x01\n\rRefreshFamily\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x12\n\nstarted_ms\x18\x03 \x01(\x03\x12\x12\n\nrotated_ms\x18\x04 \x01(\x03\x12\x12\n\nexpires_ms\x18\x05 \x01(\x03\x12\x0f\n\x07revoked\x18\x06 \x01(\x08*\x88\x01\n\tVaultKind\x12\x1a\n\x16VAULT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13VAULT_KIND_DATA_KEY\x10\x01\x12\x17\n\x13VAULT_KIND_PASSWORD\x10\x02\x12\x15\n\x11VAULT_KIND_FAMILY\x10\x03\x12\x16\n\x12VAULT_KIND_REVOKED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/vault.proto\x12\rsocial.log.v1\"S\n\x08VaultKey\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.social.log.v1.VaultKind\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\x0c\"@\n\x0bVaultRecord\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.social.log.v1.VaultKey\x12\x0b\n\x03\x62ox\x18\x02 \x01(\x0c\"\xa1\x01\n\x0bVaultSecret\x12\x12\n\x08\x64\x61ta_key\x18\x01 \x01(\x0cH\x00\x12\x17\n\rpassword_hash\x18\x02 \x01(\tH\x00\x12.\n\x06\x66\x61mily\x18\x03 \x01(\x0b\x32\x1c.social.log.v1.RefreshFamilyH\x00\x12+\n\x08sessions\x18\x04 \x01(\x0b\x32\x17.social.log.v1.SessionsH\x00\x42\x08\n\x06secret\"\x9d\x01\n\rRefreshFamily\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x12\n\nstarted_ms\x18\x03 \x01(\x03\x12\x12\n\nrotated_ms\x18\x04 \x01(\x03\x12\x12\n\nexpires_ms\x18\x05 \x01(\x03\x12\x0f\n\x07revoked\x18\x06 \x01(\x08\x12\x1b\n\x13sessions_generation\x18\x07 \x01(\x03\"\x1e\n\x08Sessions\x12\x12\n\ngeneration\x18\x01 \x01(\x03*\xa1\x01\n\tVaultKind\x12\x1a\n\x16VAULT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13VAULT_KIND_DATA_KEY\x10\x01\x12\x17\n\x13VAULT_KIND_PASSWORD\x10\x02\x12\x15\n\x11VAULT_KIND_FAMILY\x10\x03\x12\x16\n\x12VAULT_KIND_REVOKED\x10\x04\x12\x17\n\x13VAULT_KIND_SESSIONS\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'social.log.v1.vault_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VAULTKIND']._serialized_start=445
-  _globals['_VAULTKIND']._serialized_end=581
+  _globals['_VAULTKIND']._serialized_start=552
+  _globals['_VAULTKIND']._serialized_end=713
   _globals['_VAULTKEY']._serialized_start=44
   _globals['_VAULTKEY']._serialized_end=127
   _globals['_VAULTRECORD']._serialized_start=129
   _globals['_VAULTRECORD']._serialized_end=193
-  _globals['_VAULTSECRET']._serialized_start=195
-  _globals['_VAULTSECRET']._serialized_end=311
-  _globals['_REFRESHFAMILY']._serialized_start=314
-  _globals['_REFRESHFAMILY']._serialized_end=442
+  _globals['_VAULTSECRET']._serialized_start=196
+  _globals['_VAULTSECRET']._serialized_end=357
+  _globals['_REFRESHFAMILY']._serialized_start=360
+  _globals['_REFRESHFAMILY']._serialized_end=517
+  _globals['_SESSIONS']._serialized_start=519
+  _globals['_SESSIONS']._serialized_end=549
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,8 @@ class _VaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VaultKind.V
     """The family has ended. A key of its own, so that a rotation that was under way cannot write
     over it; the box holds a RefreshFamily that is revoked.
     """
+    VAULT_KIND_SESSIONS: _VaultKind.ValueType  # 5
+    """Which of the user's sessions may stand; absent until all of them were ended once."""
 
 class VaultKind(_VaultKind, metaclass=_VaultKindEnumTypeWrapper): ...
 
@@ -42,6 +44,8 @@ VAULT_KIND_REVOKED: VaultKind.ValueType  # 4
 """The family has ended. A key of its own, so that a rotation that was under way cannot write
 over it; the box holds a RefreshFamily that is revoked.
 """
+VAULT_KIND_SESSIONS: VaultKind.ValueType  # 5
+"""Which of the user's sessions may stand; absent until all of them were ended once."""
 Global___VaultKind: _TypeAlias = VaultKind  # noqa: Y015
 
 @_typing.final
@@ -107,24 +111,28 @@ class VaultSecret(_message.Message):
     DATA_KEY_FIELD_NUMBER: _builtins.int
     PASSWORD_HASH_FIELD_NUMBER: _builtins.int
     FAMILY_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     data_key: _builtins.bytes
     """AES-256 key of the user's personal text, 32 bytes."""
     password_hash: _builtins.str
     """An argon2id hash in PHC form."""
     @_builtins.property
     def family(self) -> Global___RefreshFamily: ...
+    @_builtins.property
+    def sessions(self) -> Global___Sessions: ...
     def __init__(
         self,
         *,
         data_key: _builtins.bytes = ...,
         password_hash: _builtins.str = ...,
         family: Global___RefreshFamily | None = ...,
+        sessions: Global___Sessions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "family", b"family", "password_hash", b"password_hash", "secret", b"secret"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "family", b"family", "password_hash", b"password_hash", "secret", b"secret", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "family", b"family", "password_hash", b"password_hash", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "family", b"family", "password_hash", b"password_hash", "secret", b"secret", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_secret: _TypeAlias = _typing.Literal["data_key", "password_hash", "family"]  # noqa: Y015
+    _WhichOneofReturnType_secret: _TypeAlias = _typing.Literal["data_key", "password_hash", "family", "sessions"]  # noqa: Y015
     _WhichOneofArgType_secret: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_secret) -> _WhichOneofReturnType_secret | None: ...
 
@@ -144,6 +152,7 @@ class RefreshFamily(_message.Message):
     ROTATED_MS_FIELD_NUMBER: _builtins.int
     EXPIRES_MS_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
+    SESSIONS_GENERATION_FIELD_NUMBER: _builtins.int
     secret: _builtins.bytes
     generation: _builtins.int
     started_ms: _builtins.int
@@ -151,6 +160,8 @@ class RefreshFamily(_message.Message):
     expires_ms: _builtins.int
     revoked: _builtins.bool
     """A token of an older generation was shown: nobody may use the family any more."""
+    sessions_generation: _builtins.int
+    """Sessions.generation when the family began: it has ended when that has risen since."""
     def __init__(
         self,
         *,
@@ -160,11 +171,35 @@ class RefreshFamily(_message.Message):
         rotated_ms: _builtins.int = ...,
         expires_ms: _builtins.int = ...,
         revoked: _builtins.bool = ...,
+        sessions_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ms", b"expires_ms", "generation", b"generation", "revoked", b"revoked", "rotated_ms", b"rotated_ms", "secret", b"secret", "started_ms", b"started_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ms", b"expires_ms", "generation", b"generation", "revoked", b"revoked", "rotated_ms", b"rotated_ms", "secret", b"secret", "sessions_generation", b"sessions_generation", "started_ms", b"started_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefreshFamily: _TypeAlias = RefreshFamily  # noqa: Y015
+
+@_typing.final
+class Sessions(_message.Message):
+    """Raised by one to end all of a user's sessions at once. Two at the same time may write the same
+    number: both end what began before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sessions: _TypeAlias = Sessions  # noqa: Y015
