@@ -96,7 +96,9 @@ class Frame:
     ) -> Message | None:
         """Everything that turns into a status happens in here."""
         started_s = time.perf_counter()
-        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        sent_with = tuple(context.invocation_metadata() or ())
+        metadata: dict[str, Any] = dict(sent_with)
+        metadata[POSITION] = [value for key, value in sent_with if key == POSITION]
         traceparent = metadata.get(trace.TRACEPARENT, "")
         trace_id = trace.begin(traceparent)
         told = self._telling.admits(traceparent)
@@ -136,7 +138,7 @@ class Frame:
             caller = None
             if not rpc.open_to_all:
                 caller = await self._sessions.caller(metadata.get("authorization", ""))
-            token = self._token(metadata.get(POSITION, ""))
+            token = self._token(metadata[POSITION])
             call = Call(self._parts, rpc.path, trace_id, caller, token, until_s, told=told)
             answer = await work(call, request)
         if call.wrote:
@@ -144,8 +146,9 @@ class Frame:
             context.set_trailing_metadata(((POSITION, position),))
         return answer
 
-    def _token(self, text: str) -> position_token.PositionToken:
-        return position_token.decode(text, self._position_key, self._parts.control.identity.log_id)
+    def _token(self, texts: list[str]) -> position_token.PositionToken:
+        log_id = self._parts.control.identity.log_id
+        return position_token.decode_all(texts, self._position_key, log_id)
 
 
 async def _each_read(rpc: Rpc, sent: AsyncIterator[bytes]) -> AsyncIterator[Message | None]:

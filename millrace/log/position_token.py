@@ -2,8 +2,9 @@
 
 It holds one number a topic of his own partition, and up to four of other partitions, where
 writes of his may lie as well (accept, reject, remove, a comment deleted by the photo's owner).
-Clients send the newest one back. Signed, tied to one log, under 150 bytes of text; only the
-long numbers of a topic's third generation and later may take it to `TEXT_BYTES_MAX`.
+Clients send the newest one back; after concurrent writes several, which a call's own token
+covers. Signed, tied to one log, under 150 bytes of text; only the long numbers of a topic's third
+generation and later may take it to `TEXT_BYTES_MAX`.
 
 Not: waiting for a view (services do), or anything about reads: they add nothing to a token.
 """
@@ -11,7 +12,7 @@ Not: waiting for a view (services do), or anything about reads: they add nothing
 import base64
 import binascii
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from google.protobuf.message import DecodeError
@@ -25,6 +26,8 @@ from social.log.v1.token_pb2 import PositionTokenBody
 OWN_TOPICS = ("users", "media", "follows", "likes", "comments", "reads")
 FOREIGN_TOPICS = (*OWN_TOPICS, "names", "vault")
 FOREIGN_MAX = 4
+# How many a call may carry.
+TOKENS_MAX = 16
 TEXT_BYTES_MAX = 180
 _MAC_BYTES = 12
 _TAG_MASK = (1 << 32) - 1
@@ -58,6 +61,29 @@ class PositionToken:
             return replace(token, foreign=_with(token.foreign, [(topic, partition, number)]))
         raise Bug(f"no token covers topic {topic}")
 
+    def merged(self, newer: Sequence["PositionToken"]) -> "PositionToken":
+        """What covers this token and all of `newer`, the newest last, whose partition it takes.
+
+        Nothing is left out, so it may have more than `FOREIGN_MAX` foreign places. `encode` keeps
+        the last named of them: an answer to a write then covers all that was sent but the oldest
+        of more than four foreign places, of which the token cannot know whether the views have
+        long passed them.
+        """
+        if not newer:
+            return self
+        partition = newer[-1].partition
+        own: dict[str, int] = {}
+        foreign: list[Foreign] = []
+        for token in (self, *newer):
+            left = [(topic, token.partition, number) for topic, number in token.numbers.items()]
+            for place in (*token.foreign, *left):
+                topic, where, number = place
+                if where == partition and topic in OWN_TOPICS:
+                    own[topic] = max(own.get(topic, 0), number)
+                else:
+                    foreign.append(place)
+        return PositionToken(self.log_id, partition, own, _highest(foreign))
+
     def needs(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
         """What a view of these topics must cover, by (topic, partition)."""
         wanted = frozenset(topics)
@@ -83,15 +109,16 @@ class PositionToken:
 
 
 def encode(token: PositionToken, key: bytes) -> str:
+    foreign = token.foreign[-FOREIGN_MAX:]
     own = [token.numbers.get(topic, 0) for topic in OWN_TOPICS]
     while own and not own[-1]:
         own.pop()
     body = PositionTokenBody(
         partition=token.partition,
         numbers=own,
-        foreign_topics=[FOREIGN_TOPICS.index(topic) for topic, _, _ in token.foreign],
-        foreign_partitions=[partition for _, partition, _ in token.foreign],
-        foreign_numbers=[number for _, _, number in token.foreign],
+        foreign_topics=[FOREIGN_TOPICS.index(topic) for topic, _, _ in foreign],
+        foreign_partitions=[partition for _, partition, _ in foreign],
+        foreign_numbers=[number for _, _, number in foreign],
         log_tag=token.log_id & _TAG_MASK,
     ).SerializeToString(deterministic=True)
     return base64.urlsafe_b64encode(body + _mac(body, key, token.log_id)).rstrip(b"=").decode()
@@ -135,6 +162,22 @@ def decode(text: str, key: bytes, log_id: int) -> PositionToken:
     )
 
 
+def decode_all(texts: Sequence[str], key: bytes, log_id: int) -> PositionToken:
+    """One token that covers all that a call carries, the newest last. Raises as `decode`, and
+    InvalidRequest (POSITION_TOKENS_TOO_MANY) for more than `TOKENS_MAX`.
+    """
+    if len(texts) == 1 and "," not in texts[0]:
+        return decode(texts[0], key, log_id)
+    # A proxy may join the values of one key.
+    split = [one for text in texts for one in text.split(",", TOKENS_MAX)]
+    if len(split) > TOKENS_MAX:
+        raise InvalidRequest(
+            f"at most {TOKENS_MAX} values of millrace-position", reason="POSITION_TOKENS_TOO_MANY"
+        )
+    oldest, *newer = [decode(one.strip(), key, log_id) for one in split or ("",)]
+    return oldest.merged(newer)
+
+
 class FutureCheck:
     """Refuses tokens that are beyond the log's end. One a process.
 
@@ -169,11 +212,14 @@ class FutureCheck:
 
 def _with(foreign: Iterable[Foreign], more: Iterable[Foreign]) -> tuple[Foreign, ...]:
     """The newest ones: each place once with its highest number, the last named last."""
+    return _highest((*foreign, *more))[-FOREIGN_MAX:]
+
+
+def _highest(places: Iterable[Foreign]) -> tuple[Foreign, ...]:
     highest: dict[TopicPartition, int] = {}
-    for topic, partition, number in (*foreign, *more):
+    for topic, partition, number in places:
         highest[topic, partition] = max(highest.pop((topic, partition), 0), number)
-    kept = list(highest.items())[-FOREIGN_MAX:]
-    return tuple((topic, partition, number) for (topic, partition), number in kept)
+    return tuple((topic, partition, number) for (topic, partition), number in highest.items())
 
 
 def _mac(body: bytes, key: bytes, log_id: int) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from prometheus_client import REGISTRY
 from millrace.errors import Bug, NotFound, OutcomeUnknown, StoreUnavailable, Unimplemented
 from millrace.log.partitioner import key_of
 from millrace.log.port import TRACE_HEADER
+from millrace.log.position_token import encode
 from millrace.observe import trace
 from services.call import Call
 from services.parts import Parts
@@ -22,7 +24,7 @@ from services.rpc import Service, rpcs_of
 from social.log.v1.likes_pb2 import LikesEvent, MediaLiked
 from social.v1 import likes_pb2 as pb
 from social.v1 import likes_pb2_grpc
-from tests.serving import Person, World, refusal, serving
+from tests.serving import Person, World, position_of, refusal, serving
 
 LIKES = pb.DESCRIPTOR.services_by_name["LikesService"]
 SECRET = "duplicate key value violates unique constraint (email)=(ana@example.org)"
@@ -210,6 +212,21 @@ async def test_a_position_of_another_log_is_told_so(probed: Probed) -> None:
     refused = await refusal(probed.like(metadata=metadata))
     assert refused.code == grpc.StatusCode.FAILED_PRECONDITION
     assert refused.reason == "POSITION_OF_ANOTHER_LOG"
+
+
+async def test_a_write_answers_a_position_that_covers_all_that_were_sent(probed: Probed) -> None:
+    """Of two writes at once neither answer covers the other."""
+    like, frame = probed.like(), probed.world.server.frame
+    await like
+    own = frame._token([await position_of(like)])
+    other = replace(own, numbers={"media": 9})
+    texts = [await position_of(like), encode(other, frame._position_key)]
+    both = (probed.ana.metadata[0], *(("millrace-position", text) for text in texts))
+    third = probed.like(metadata=both)
+    await third
+    answered = frame._token([await position_of(third)]).numbers
+    assert answered["media"] == 9
+    assert answered["likes"] > own.numbers["likes"]
 
 
 async def test_every_item_of_a_stream_is_checked(probed: Probed) -> None:

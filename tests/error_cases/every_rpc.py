@@ -82,6 +82,13 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(read(world, metadata=at(ana, "AAAA")))
 
 
+@case("More than 16 positions")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    sixteen = (ana.metadata[0], *[ana.metadata[1]] * 16)
+    assert await read(world, metadata=sixteen)
+    return await refusal(read(world, metadata=(*sixteen, ana.metadata[1])))
+
+
 @case("A position of another log")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     async with serving() as other:

@@ -14,8 +14,10 @@ from millrace.log.position_token import (
     FOREIGN_TOPICS,
     OWN_TOPICS,
     TEXT_BYTES_MAX,
+    TOKENS_MAX,
     PositionToken,
     decode,
+    decode_all,
     encode,
 )
 
@@ -126,3 +128,30 @@ def test_forged_and_of_another_log() -> None:
     with pytest.raises(FailedPrecondition) as other:
         decode(theirs, KEY, IDENTITY.log_id)
     assert other.value.reason == "POSITION_OF_ANOTHER_LOG"
+
+
+@given(st.lists(tokens, min_size=1, max_size=TOKENS_MAX))
+def test_several_tokens_ask_for_all_that_each_asks(sent: list[PositionToken]) -> None:
+    texts = [encode(token, KEY) for token in sent]
+    merged = decode_all(texts, KEY, IDENTITY.log_id)
+    wanted: dict[tuple[str, int], int] = {}
+    for token in sent:
+        for place, number in token.needs(FOREIGN_TOPICS).items():
+            wanted[place] = max(wanted.get(place, 0), number)
+    assert merged.needs(FOREIGN_TOPICS) == wanted
+    assert merged.partition == sent[-1].partition
+    assert decode_all([",".join(texts)], KEY, IDENTITY.log_id) == merged
+    # What is answered has its own partition whole, and the newest of the others.
+    answered = decode(encode(merged, KEY), KEY, IDENTITY.log_id)
+    assert answered.numbers == merged.numbers
+    assert answered.foreign == merged.foreign[-FOREIGN_MAX:]
+
+
+def test_no_token_is_the_empty_one_and_too_many_are_refused() -> None:
+    empty = PositionToken(IDENTITY.log_id)
+    assert decode_all([], KEY, IDENTITY.log_id) == empty
+    text = encode(empty.after(Appended("likes", 1, 10), 1), KEY)
+    for many in ([text] * (TOKENS_MAX + 1), [",".join([text] * 10_000)]):
+        with pytest.raises(InvalidRequest) as refused:
+            decode_all(many, KEY, IDENTITY.log_id)
+        assert refused.value.reason == "POSITION_TOKENS_TOO_MANY"
