@@ -69,7 +69,9 @@ class NameClaimed(_message.Message):
     """HMAC of the request's body, 32 bytes: tells a retry from another body under the same id."""
     frees_name_key: _builtins.bytes
     """Only of a rename: the name that its holder gives up when this claim has won, and the number of
-    that name's claim. The same task completes it.
+    that name's claim. The same task completes it. A claim can be cited only by a user's row that
+    cites what it frees, so a row never comes back to a claim: once it cites neither of the two,
+    the claim is dead and anybody may free it.
     """
     frees_claim_number: _builtins.int
     @_builtins.property

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from social.log.v1 import sealed_pb2 as social_dot_log_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/users.proto\x12\rsocial.log.v1\x1a\x1asocial/log/v1/sealed.proto\"\xaa\x02\n\nUsersEvent\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.social.log.v1.UserRegisteredH\x00\x12\x38\n\x0fprofile_updated\x18\x02 \x01(\x0b\x32\x1d.social.log.v1.ProfileUpdatedH\x00\x12\x36\n\x0ehandle_changed\x18\x03 \x01(\x0b\x32\x1c.social.log.v1.HandleChangedH\x00\x12\x35\n\x0b\x64\x65\x61\x63tivated\x18\x04 \x01(\x0b\x32\x1e.social.log.v1.UserDeactivatedH\x00\x12\x35\n\x0breactivated\x18\x05 \x01(\x0b\x32\x1e.social.log.v1.UserReactivatedH\x00\x42\x07\n\x05\x65vent\"\x7f\n\x0eUserRegistered\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x10\n\x08name_key\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63laim_number\x18\x04 \x01(\x03\x12%\n\x06sealed\x18\x05 \x01(\x0b\x32\x15.social.log.v1.Sealed\"W\n\x0eProfileUpdated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12%\n\x06sealed\x18\x03 \x01(\x0b\x32\x15.social.log.v1.Sealed\"~\n\rHandleChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x10\n\x08name_key\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63laim_number\x18\x04 \x01(\x03\x12%\n\x06sealed\x18\x05 \x01(\x0b\x32\x15.social.log.v1.Sealed\"1\n\x0fUserDeactivated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"1\n\x0fUserReactivated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"E\n\x10RegistrationText\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0b\n\x03\x62io\x18\x03 \x01(\t\"0\n\x0bProfileText\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x0b\n\x03\x62io\x18\x02 \x01(\t\"\x1c\n\nHandleText\x12\x0e\n\x06handle\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19social/log/v1/users.proto\x12\rsocial.log.v1\x1a\x1asocial/log/v1/sealed.proto\"\xaa\x02\n\nUsersEvent\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.social.log.v1.UserRegisteredH\x00\x12\x38\n\x0fprofile_updated\x18\x02 \x01(\x0b\x32\x1d.social.log.v1.ProfileUpdatedH\x00\x12\x36\n\x0ehandle_changed\x18\x03 \x01(\x0b\x32\x1c.social.log.v1.HandleChangedH\x00\x12\x35\n\x0b\x64\x65\x61\x63tivated\x18\x04 \x01(\x0b\x32\x1e.social.log.v1.UserDeactivatedH\x00\x12\x35\n\x0breactivated\x18\x05 \x01(\x0b\x32\x1e.social.log.v1.UserReactivatedH\x00\x42\x07\n\x05\x65vent\"\x7f\n\x0eUserRegistered\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x10\n\x08name_key\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63laim_number\x18\x04 \x01(\x03\x12%\n\x06sealed\x18\x05 \x01(\x0b\x32\x15.social.log.v1.Sealed\"W\n\x0eProfileUpdated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12%\n\x06sealed\x18\x03 \x01(\x0b\x32\x15.social.log.v1.Sealed\"\xb2\x01\n\rHandleChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x10\n\x08name_key\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63laim_number\x18\x04 \x01(\x03\x12%\n\x06sealed\x18\x05 \x01(\x0b\x32\x15.social.log.v1.Sealed\x12\x16\n\x0e\x66rees_name_key\x18\x06 \x01(\x0c\x12\x1a\n\x12\x66rees_claim_number\x18\x07 \x01(\x03\"1\n\x0fUserDeactivated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"1\n\x0fUserReactivated\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"E\n\x10RegistrationText\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0b\n\x03\x62io\x18\x03 \x01(\t\"0\n\x0bProfileText\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x0b\n\x03\x62io\x18\x02 \x01(\t\"\x1c\n\nHandleText\x12\x0e\n\x06handle\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERREGISTERED']._serialized_end=500
   _globals['_PROFILEUPDATED']._serialized_start=502
   _globals['_PROFILEUPDATED']._serialized_end=589
-  _globals['_HANDLECHANGED']._serialized_start=591
-  _globals['_HANDLECHANGED']._serialized_end=717
-  _globals['_USERDEACTIVATED']._serialized_start=719
-  _globals['_USERDEACTIVATED']._serialized_end=768
-  _globals['_USERREACTIVATED']._serialized_start=770
-  _globals['_USERREACTIVATED']._serialized_end=819
-  _globals['_REGISTRATIONTEXT']._serialized_start=821
-  _globals['_REGISTRATIONTEXT']._serialized_end=890
-  _globals['_PROFILETEXT']._serialized_start=892
-  _globals['_PROFILETEXT']._serialized_end=940
-  _globals['_HANDLETEXT']._serialized_start=942
-  _globals['_HANDLETEXT']._serialized_end=970
+  _globals['_HANDLECHANGED']._serialized_start=592
+  _globals['_HANDLECHANGED']._serialized_end=770
+  _globals['_USERDEACTIVATED']._serialized_start=772
+  _globals['_USERDEACTIVATED']._serialized_end=821
+  _globals['_USERREACTIVATED']._serialized_start=823
+  _globals['_USERREACTIVATED']._serialized_end=872
+  _globals['_REGISTRATIONTEXT']._serialized_start=874
+  _globals['_REGISTRATIONTEXT']._serialized_end=943
+  _globals['_PROFILETEXT']._serialized_start=945
+  _globals['_PROFILETEXT']._serialized_end=993
+  _globals['_HANDLETEXT']._serialized_start=995
+  _globals['_HANDLETEXT']._serialized_end=1023
 # @@protoc_insertion_point(module_scope)

@@ -129,7 +129,9 @@ Global___ProfileUpdated: _TypeAlias = ProfileUpdated  # noqa: Y015
 @_typing.final
 class HandleChanged(_message.Message):
     """The second step of a rename; the first is the claim of the new name. The handle is shown only
-    while the names row says the same. Another case of the same name cites the claim that stands.
+    while the names row says the same. It counts only while the user's row cites the claim that the
+    new one frees, so that of two renames at once one counts, and a late one changes nothing. Another
+    case of the same name cites the claim that stands, and frees none: both claims are the same.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -139,10 +141,15 @@ class HandleChanged(_message.Message):
     NAME_KEY_FIELD_NUMBER: _builtins.int
     CLAIM_NUMBER_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
+    FREES_NAME_KEY_FIELD_NUMBER: _builtins.int
+    FREES_CLAIM_NUMBER_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     at_ms: _builtins.int
     name_key: _builtins.bytes
     claim_number: _builtins.int
+    frees_name_key: _builtins.bytes
+    """As in the NameClaimed that it cites."""
+    frees_claim_number: _builtins.int
     @_builtins.property
     def sealed(self) -> _sealed_pb2.Sealed:
         """A HandleText."""
@@ -155,10 +162,12 @@ class HandleChanged(_message.Message):
         name_key: _builtins.bytes = ...,
         claim_number: _builtins.int = ...,
         sealed: _sealed_pb2.Sealed | None = ...,
+        frees_name_key: _builtins.bytes = ...,
+        frees_claim_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "claim_number", b"claim_number", "name_key", b"name_key", "sealed", b"sealed", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "claim_number", b"claim_number", "frees_claim_number", b"frees_claim_number", "frees_name_key", b"frees_name_key", "name_key", b"name_key", "sealed", b"sealed", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,9 @@ class _VaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VaultKind.V
     over it; the box holds a RefreshFamily that is revoked.
     """
     VAULT_KIND_SESSIONS: _VaultKind.ValueType  # 5
-    """Which of the user's sessions may stand; absent until all of them were ended once."""
+    """All sessions that began before this record have ended: its number in the log is the user's
+    generation of sessions, 0 while there is none.
+    """
 
 class VaultKind(_VaultKind, metaclass=_VaultKindEnumTypeWrapper): ...
 
@@ -45,7 +47,9 @@ VAULT_KIND_REVOKED: VaultKind.ValueType  # 4
 over it; the box holds a RefreshFamily that is revoked.
 """
 VAULT_KIND_SESSIONS: VaultKind.ValueType  # 5
-"""Which of the user's sessions may stand; absent until all of them were ended once."""
+"""All sessions that began before this record have ended: its number in the log is the user's
+generation of sessions, 0 while there is none.
+"""
 Global___VaultKind: _TypeAlias = VaultKind  # noqa: Y015
 
 @_typing.final
@@ -161,7 +165,9 @@ class RefreshFamily(_message.Message):
     revoked: _builtins.bool
     """A token of an older generation was shown: nobody may use the family any more."""
     sessions_generation: _builtins.int
-    """Sessions.generation when the family began: it has ended when that has risen since."""
+    """The user's generation of sessions when the family began: it has ended when that has risen
+    since. Copied from the view, or the number of the record that was written just before.
+    """
     def __init__(
         self,
         *,
@@ -183,14 +189,15 @@ Global___RefreshFamily: _TypeAlias = RefreshFamily  # noqa: Y015
 
 @_typing.final
 class Sessions(_message.Message):
-    """Raised by one to end all of a user's sessions at once. Two at the same time may write the same
-    number: both end what began before.
+    """Ends all of a user's sessions at once. What counts is the record's own number: it rises whoever
+    writes, while a number that a slow writer has read before could put an older one over a newer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GENERATION_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
+    """Not used."""
     def __init__(
         self,
         *,
