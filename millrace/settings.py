@@ -82,6 +82,14 @@ class Settings(BaseSettings):
     postgres_retries_max: int = 5
     postgres_scan_rows: int = 1_000
 
+    # The cache
+    memcached_connections_max: int = Field(default=4, ge=1)
+    memcached_timeout_ms: int = Field(default=20, ge=1)
+    memcached_failures_max: int = Field(default=5, ge=1)
+    memcached_pause_s: float = 1.0
+    memcached_batch_max: int = Field(default=1_000, ge=1)
+    memcached_value_bytes_max: int = 512 * 1024
+
     # Reads
     page_size_default: int = 30
     page_size_max: int = 100

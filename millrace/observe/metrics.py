@@ -37,6 +37,13 @@ VIEW_WAITS = Counter(
     "millrace_view_waits_total", "Waits for a view to cover a position, by their end", ["outcome"]
 )
 
+# Cache
+CACHE_CALLS = Counter(
+    "millrace_cache_calls_total",
+    "Calls of memcached: answered, late, disconnected, garbled, cancelled, passed over",
+    ["outcome"],
+)
+
 # Projection
 VIEW_EVENTS = Counter("millrace_view_events_total", "Events that a view has taken", ["view"])
 VIEW_LAG = Gauge("millrace_view_lag_events", "Events ahead of a view in this process", ["view"])
