@@ -44,5 +44,6 @@ def media_item(item: MediaItem) -> media_pb2.MediaItem:
         sha256=row.content_sha256,
         created_at=timestamp(row.uploaded_ms),
         likes_count=item.likes,
+        comments_count=item.comments,
         viewer_likes=item.viewer_likes,
     )

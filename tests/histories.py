@@ -11,9 +11,21 @@ from hypothesis import strategies as st
 
 from millrace.log.partitioner import key_of, partition_of
 from millrace.log.port import Record
+from social.log.v1.comments_pb2 import (
+    CommentAdded,
+    CommentDeleted,
+    CommentsEvent,
+    CommentText,
+)
 from social.log.v1.follows_pb2 import FollowsEvent, UserFollowed, UserUnfollowed
 from social.log.v1.likes_pb2 import LikesEvent, MediaLiked, MediaUnliked
-from social.log.v1.media_pb2 import CaptionText, MediaDeleted, MediaEvent, MediaUploaded
+from social.log.v1.media_pb2 import (
+    CaptionEdited,
+    CaptionText,
+    MediaDeleted,
+    MediaEvent,
+    MediaUploaded,
+)
 from social.log.v1.names_pb2 import NameClaimed, NamesEvent
 from social.log.v1.sealed_pb2 import Sealed
 from social.log.v1.users_pb2 import (
@@ -27,10 +39,12 @@ from social.log.v1.users_pb2 import (
 PARTITIONS = 3
 USERS = range(1, 7)
 MEDIA = range(101, 107)
+COMMENTS = range(201, 206)
 AT_MS = 1_750_000_000_000
 
 users = st.sampled_from(USERS)
 media = st.sampled_from(MEDIA)
+comments = st.sampled_from(COMMENTS)
 requests = st.sampled_from([b"request-%08d" % number for number in range(4)])
 names = st.sampled_from([b"%032d" % number for number in range(3)])
 
@@ -42,18 +56,28 @@ like = st.tuples(st.sampled_from(["like", "unlike"]), users, media)
 
 def _own(op: tuple) -> tuple:  # type: ignore[type-arg]
     """An id holds its author's partition, so two partitions never mint the same one."""
-    kind, author, media_id, *rest = op
-    own = media_id * PARTITIONS + partition_of(key_of(author), PARTITIONS)
+    kind, author, minted, *rest = op
+    own = minted * PARTITIONS + partition_of(key_of(author), PARTITIONS)
     return kind, author, own, *rest
 
 
 upload = st.tuples(st.just("upload"), users, media, requests).map(_own)
 delete = st.tuples(st.just("delete"), users, media).map(_own)
+caption = st.tuples(st.just("caption"), users, media, st.sampled_from(["", "new"])).map(_own)
+# Few items, so that comments meet.
+comment = st.tuples(st.just("comment"), users, comments, st.sampled_from(MEDIA[:2]), requests).map(
+    _own
+)
+uncomment = st.tuples(st.just("uncomment"), users, comments, st.sampled_from(MEDIA[:2])).map(_own)
 claim = st.tuples(st.just("claim"), names, users, requests)
 register = st.tuples(st.just("register"), users)
 profile = st.tuples(st.just("profile"), users, st.text("ab", max_size=3))
 operations = st.lists(
-    st.one_of(follow, follow, like, like, upload, delete, claim, register, profile), max_size=60
+    st.one_of(
+        *(follow, follow, like, like, upload, delete, caption, comment, comment, uncomment),
+        *(claim, register, profile),
+    ),
+    max_size=60,
 )
 
 
@@ -109,6 +133,33 @@ def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
             )
             value = MediaEvent(uploaded=uploaded).SerializeToString()
             return history.append("media", key_of(a), value)
+        case ("caption", a, m, caption):
+            edited = CaptionEdited(media_id=m, author_id=a, at_ms=AT_MS)
+            if caption:
+                edited.sealed.CopyFrom(_plain(a, CaptionText(caption=caption).SerializeToString()))
+            value = MediaEvent(caption_edited=edited).SerializeToString()
+            return history.append("media", key_of(a), value)
+        case ("comment", a, c, m, request):
+            text = CommentText(text=f"{c} by {a}").SerializeToString()
+            added = CommentAdded(
+                comment_id=c,
+                media_id=m,
+                author_id=a,
+                at_ms=AT_MS,
+                request_id=request,
+                body_sha256=b"body",
+                sealed=_plain(a, text),
+                mentioned_ids=[a + 1, 0],
+            )
+            value = CommentsEvent(added=added).SerializeToString()
+            return history.append("comments", key_of(a), value)
+        case ("uncomment", a, c, m):
+            # Whoever deletes it, the comment's author is its key.
+            removed = CommentDeleted(
+                comment_id=c, media_id=m, author_id=a, deleted_by=a + 1, at_ms=AT_MS
+            )
+            value = CommentsEvent(deleted=removed).SerializeToString()
+            return history.append("comments", key_of(a), value)
         case ("claim", name, a, request):
             claimed = NameClaimed(name_key=name, user_id=a, at_ms=AT_MS, request_id=request)
             return history.append("names", name, NamesEvent(claimed=claimed).SerializeToString())
@@ -133,6 +184,10 @@ class Model:
         self.likes: set[tuple[int, int]] = set()
         self.media: dict[int, tuple[int, bool]] = {}
         self.requests: dict[tuple[int, bytes], int] = {}
+        self.captions: dict[int, str] = {}
+        # Comment -> media item, author, whether it stands.
+        self.comments: dict[int, tuple[int, int, bool]] = {}
+        self.comment_requests: dict[tuple[int, bytes], int] = {}
         self.names: dict[bytes, int] = {}
         self.bios: dict[int, str] = {}
 
@@ -150,9 +205,20 @@ class Model:
                 if (a, request) not in self.requests and m not in self.media:
                     self.requests[a, request] = m
                     self.media[m] = (a, True)
+                    self.captions[m] = f"{m} by {a}"
             case ("delete", a, m):
                 if self.media.get(m) == (a, True):
                     self.media[m] = (a, False)
+            case ("caption", a, m, caption):
+                if self.media.get(m) == (a, True):
+                    self.captions[m] = caption
+            case ("comment", a, c, m, request):
+                if (a, request) not in self.comment_requests and c not in self.comments:
+                    self.comment_requests[a, request] = c
+                    self.comments[c] = (m, a, True)
+            case ("uncomment", a, c, m):
+                if self.comments.get(c) == (m, a, True):
+                    self.comments[c] = (m, a, False)
             case ("claim", name, a, _):
                 self.names.setdefault(name, a)
             case ("register", a):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from millrace import policy
 from millrace.stores.port import ViewStore
 from millrace.views import media, users
+from millrace.views.comments import COMMENTS_BY_MEDIA
 from millrace.views.follows import FOLLOWS
 from millrace.views.likes import LIKES
 from millrace.views.media import MEDIA_BY_AUTHOR, MediaRow
@@ -34,6 +35,7 @@ class MediaItem:
     row: MediaRow
     author: UserRow
     likes: int
+    comments: int
     viewer_likes: bool
 
 
@@ -55,15 +57,20 @@ async def media_items(
     store: ViewStore, media_ids: Sequence[int], viewer_id: int
 ) -> dict[int, MediaItem]:
     """At most 100 media items by id."""
-    rows, likes, liked = await asyncio.gather(
+    rows, likes, said, liked = await asyncio.gather(
         media.by_id(store, media_ids),
         LIKES.count(store, media_ids),
+        COMMENTS_BY_MEDIA.count(store, media_ids),
         LIKES.among(store, [(media_id, viewer_id) for media_id in media_ids]),
     )
     authors = await users.by_id(store, {row.author_id for row in rows.values()})
     return {
         media_id: MediaItem(
-            row, authors[row.author_id], likes[media_id], (media_id, viewer_id) in liked
+            row,
+            authors[row.author_id],
+            likes[media_id],
+            said[media_id],
+            (media_id, viewer_id) in liked,
         )
         for media_id, row in rows.items()
         if policy.sees_media(policy.MediaFacts(row.author_id, row.author_id in authors))
@@ -75,7 +82,12 @@ async def media_facts(store: ViewStore, media_ids: Sequence[int]) -> dict[int, p
     rows = await media.by_id(store, media_ids)
     authors = await USERS.get_many(store, [(row.author_id,) for row in rows.values()])
     return {
-        media_id: policy.MediaFacts(row.author_id, (row.author_id,) in authors)
+        media_id: policy.MediaFacts(
+            row.author_id,
+            # Rows, not users.by_id: what the policy asks needs no handles, hence no second read.
+            author_stands=(author := authors.get((row.author_id,))) is not None
+            and not author.values["deactivated"],
+        )
         for media_id, row in rows.items()
     }
 

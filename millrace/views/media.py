@@ -1,6 +1,6 @@
 """What was uploaded, and each author's timeline.
 
-Source:  MediaUploaded, MediaDeleted (topic media, key author, the owner)
+Source:  MediaUploaded, CaptionEdited, MediaDeleted (topic media, key author, the owner)
 Store:   postgres media (media_id), media_requests (author_id, request_id), media_by_author
          (author_id, media_id), media_by_author_count; position in the same transaction
 Cache:   none yet
@@ -72,6 +72,11 @@ def project(event: Event) -> Sequence[Change]:
         media_id, author_id = message.media_id, message.author_id
         gone = MEDIA_BY_AUTHOR.end(event, author_id, media_id, message.at_ms)
         return [MEDIA.end(event, (media_id,), {"author_id": author_id}, then=(gone,))]
+    if isinstance(message, log.CaptionEdited):
+        _owned_by(event, message.author_id)
+        values = {"caption": log.CaptionText.FromString(event.text).caption}
+        guard = {"author_id": message.author_id}
+        return [MEDIA.update(event, (message.media_id,), values, guard)]
     raise PoisonEvent(f"{message.DESCRIPTOR.name} means nothing to media")
 
 

@@ -1,6 +1,6 @@
 """Both view stores with the tables of the sample view; what is equal in one is in the other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import asyncpg
 import pytest
@@ -12,7 +12,7 @@ from millrace.stores.fold import Row
 from millrace.stores.memory import MemoryStore
 from millrace.stores.port import ViewStore
 from millrace.stores.postgres import PostgresStore
-from millrace.stores.schema import EdgeTable
+from millrace.stores.schema import EdgeTable, ViewSchema
 from tests.databases import database
 from tests.sample_view import (
     BONDS,
@@ -58,12 +58,12 @@ def store(request: pytest.FixtureRequest) -> ViewStore:
     return found
 
 
-async def emptied(settings: Settings) -> None:
+async def emptied(settings: Settings, schemas: Iterable[ViewSchema] = (SAMPLE,)) -> None:
     """The few rows of a test are deleted within milliseconds; a database of its own takes a
     hundred times that.
     """
     connection = await asyncpg.connect(settings.postgres_dsn)
-    await connection.execute(";".join(f"DELETE FROM {name}" for name in ddl.statements([SAMPLE])))
+    await connection.execute(";".join(f"DELETE FROM {name}" for name in ddl.statements(schemas)))
     await connection.close()
 
 

@@ -15,8 +15,9 @@ from millrace.errors import PoisonEvent
 from millrace.log.codec import Event, sealed_of
 from millrace.log.port import Record
 from millrace.stores.memory import MemoryStore
+from millrace.stores.port import ViewStore
 from millrace.stores.schema import EdgeTable
-from millrace.views import VIEWS, follows, likes, media, users
+from millrace.views import VIEWS, comments, follows, likes, media, users
 from millrace.views.users import NAMES, USERS
 from streams.projection import Projection
 from tests import histories
@@ -80,8 +81,7 @@ class ShuffledReader:
         pass
 
 
-async def project_all(history: History, seed: int) -> MemoryStore:
-    store = MemoryStore()
+async def project_all(history: History, seed: int, store: ViewStore) -> None:
     chooser = random.Random(seed)
     for view in VIEWS:
         await store.open_view(view.schema, TOPICS, log_id=1)
@@ -104,14 +104,13 @@ async def project_all(history: History, seed: int) -> MemoryStore:
             await projection.step(reader, events_max=chooser.randint(1, 7), wait_s=0)
             after = await store.positions(view.name)
             assert all(row.position <= after[key].position for key, row in before.items())
-    return store
 
 
-async def live_pairs(store: MemoryStore, table: EdgeTable) -> set[tuple[int, int]]:
+async def live_pairs(store: ViewStore, table: EdgeTable) -> set[tuple[int, int]]:
     return {(row.source, row.target) async for row in store.scan_edges(table)}
 
 
-async def check_equal(store: MemoryStore, model: Model) -> None:
+async def check_equal(store: ViewStore, model: Model) -> None:
     everyone = list(histories.USERS)
     found_follows = await live_pairs(store, follows.FOLLOWS.table)
     assert found_follows == set(model.follows)
@@ -133,6 +132,9 @@ async def check_equal(store: MemoryStore, model: Model) -> None:
     standing = {media_id: author for media_id, (author, stands) in model.media.items() if stands}
     rows = await media.by_id(store, model.media)
     assert {media_id: row.author_id for media_id, row in rows.items()} == standing
+    assert {media_id: row.caption for media_id, row in rows.items()} == {
+        media_id: model.captions[media_id] for media_id in standing
+    }
     assert await media.MEDIA_BY_AUTHOR.count(store, everyone) == {
         one: sum(author == one for author in standing.values()) for one in everyone
     }
@@ -140,11 +142,35 @@ async def check_equal(store: MemoryStore, model: Model) -> None:
         claim = await media.MEDIA.claimed_by(store, author, request)
         assert claim is not None
         assert claim.key == media_id
+    await check_comments(store, model)
     holders = await users.by_name(store, model.names)
     assert {name: row.user_id for name, row in holders.items()} == model.names
     found = await USERS.get_many(store, [(one,) for one in everyone])
     assert {key[0]: row.values["bio"] for key, row in found.items()} == model.bios
     assert NAMES.reusable
+
+
+async def check_comments(store: ViewStore, model: Model) -> None:
+    rows = await comments.by_id_deleted_too(store, model.comments)
+    assert {
+        comment_id: (row.media_id, row.author_id, not row.deleted)
+        for comment_id, row in rows.items()
+    } == model.comments
+    for comment_id, row in rows.items():
+        assert row.text == f"{comment_id} by {row.author_id}"
+        assert row.mentioned_ids == (row.author_id + 1, 0)
+    standing = {
+        (item, comment_id) for comment_id, (item, _, stands) in model.comments.items() if stands
+    }
+    assert await live_pairs(store, comments.COMMENTS_BY_MEDIA.table) == standing
+    items = list(histories.MEDIA)
+    assert await comments.COMMENTS_BY_MEDIA.count(store, items) == {
+        one: sum(item == one for item, _ in standing) for one in items
+    }
+    for (author, request), comment_id in model.comment_requests.items():
+        claim = await comments.COMMENTS.claimed_by(store, author, request)
+        assert claim is not None
+        assert claim.key == comment_id
 
 
 @settings(max_examples=150, deadline=None)
@@ -156,7 +182,9 @@ async def test_views_equal_the_model_in_any_interleaving(
     history, model = History(), Model()
     for op in ops:
         model.apply(op, write(history, op))
-    await check_equal(await project_all(history, seed), model)
+    store = MemoryStore()
+    await project_all(history, seed, store)
+    await check_equal(store, model)
 
 
 async def test_a_poison_record_becomes_a_dead_letter_and_the_rest_goes_on() -> None:
