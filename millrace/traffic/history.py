@@ -17,7 +17,7 @@ from millrace.traffic.record import Edge
 from social.log.v1 import follows_pb2, likes_pb2, users_pb2, vault_pb2
 
 # Keys before texts, names and users before what refers to them.
-_TOPICS = ("vault", "names", "users", "media", "follows", "likes")
+_TOPICS = ("vault", "names", "users", "media", "follows", "likes", "comments")
 _BATCH_RECORDS = 5_000
 _WAIT_S = 0.5
 _EMPTY_BATCHES_MAX = 20
