@@ -11,7 +11,7 @@ from cli.benches.caller import Done, Turn
 from cli.benches.stand import Stand
 from cli.processes import ROOT
 from deploy.local.child import bound_argv
-from millrace.client import POSITION_METADATA, Session
+from millrace.client import Session
 from millrace.errors import MillraceError
 
 # One turn holds the metadata of all sessions.
@@ -59,10 +59,4 @@ async def calling(stand: Stand, name: str = "client") -> AsyncIterator[Calling]:
 
 def metadata_of(sessions: Sequence[Session]) -> list[list[list[str]]]:
     """What each session's calls carry, as `Client` sends it."""
-    return [
-        [
-            ["authorization", f"Bearer {session.access_token}"],
-            *([[POSITION_METADATA, session.position]] if session.position else []),
-        ]
-        for session in sessions
-    ]
+    return [[list(pair) for pair in session.metadata()] for session in sessions]

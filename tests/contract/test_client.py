@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from millrace.client import Client, Session, Stubs, new_request_id
+from millrace.client import Attempt, Client, Session, Stubs, new_request_id
 from millrace.errors import AlreadyExists, InvalidRequest, OutcomeUnknown, StoreUnavailable
 from social.v1 import users_pb2
 from tests.serving import World, serving
@@ -37,9 +37,10 @@ async def bio_of(client: Client, session: Session) -> str:
 async def test_a_session_reads_what_it_wrote(client: Client) -> None:
     ana = await client.register("ana", PASSWORD, "Ana")
     update = users_pb2.UpdateProfileRequest(request_id=new_request_id(), bio="hello")
-    before = ana.position
+    before = ana.positions
     await client.call(lambda stubs: stubs.users.UpdateProfile, update, ana)
-    assert ana.position != before
+    assert ana.positions != before
+    assert len(ana.positions) == 1
     assert await bio_of(client, ana) == "hello"
     again = await client.log_in("ANA", PASSWORD)
     assert again.user_id == ana.user_id
@@ -71,8 +72,8 @@ async def test_what_is_unavailable_is_tried_again_within_the_deadline() -> None:
     client = Client("127.0.0.1:1", connections=1, deadline_s=0.3)
     left = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
 
-    async def once(stubs: Stubs, timeout_s: float) -> str:
-        assert 0 < timeout_s <= 0.3
+    async def once(attempt: Attempt) -> str:
+        assert 0 < attempt.timeout_s <= 0.3
         if left:
             raise refusal(left.pop())
         return "done"
@@ -89,10 +90,10 @@ async def test_what_is_unavailable_is_tried_again_within_the_deadline() -> None:
 
 async def test_the_least_busy_connection_takes_the_call() -> None:
     client = Client("127.0.0.1:1", connections=3)
-    free, taken = asyncio.Event(), []
+    free, taken = asyncio.Event(), list[Stubs]()
 
-    async def once(stubs: Stubs, timeout_s: float) -> None:
-        taken.append(stubs)
+    async def once(attempt: Attempt) -> None:
+        taken.append(attempt.stubs)
         await free.wait()
 
     calls = [asyncio.create_task(client.tried_again(once, write=False)) for _ in range(6)]
@@ -107,7 +108,7 @@ async def test_the_least_busy_connection_takes_the_call() -> None:
 async def test_a_refused_write_is_not_tried_again() -> None:
     client = Client("127.0.0.1:1", connections=1)
 
-    async def once(stubs: Stubs, timeout_s: float) -> str:
+    async def once(attempt: Attempt) -> str:
         raise refusal(grpc.StatusCode.ALREADY_EXISTS)
 
     with pytest.raises(AlreadyExists):

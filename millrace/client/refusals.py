@@ -1,0 +1,62 @@
+"""From a call's status to the error of `millrace/errors.py` that the server meant."""
+
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from millrace import errors
+
+_DETAILS = "grpc-status-details-bin"
+# It is not known whether such a call did something.
+UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# Such a refusal says nothing about an earlier attempt whose outcome is not known.
+_SAYS_NOTHING = (
+    *UNKNOWN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.INTERNAL,
+)
+_ERRORS: dict[grpc.StatusCode, type[errors.MillraceError]] = {
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Exhausted,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
+    grpc.StatusCode.UNAVAILABLE: errors.StoreUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.StoreUnavailable,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """`reason` is None, `retry_after_s` too, where the server gave none."""
+
+    reason: str | None = None
+    retry_after_s: float | None = None
+
+
+def details_of(refusal: grpc.aio.AioRpcError) -> Details:
+    reason, retry_after_s = None, None
+    for key, value in refusal.trailing_metadata() or ():
+        if key != _DETAILS or not isinstance(value, bytes):
+            continue
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        for detail in status_pb2.Status.FromString(value).details:
+            if detail.Unpack(info):
+                reason = str(info.reason)
+            elif detail.Unpack(retry):
+                retry_after_s = retry.retry_delay.ToMicroseconds() / 1e6
+    return Details(reason, retry_after_s)
+
+
+def error_of(refusal: grpc.aio.AioRpcError, *, unknown: bool = False) -> errors.MillraceError:
+    """`unknown`: of a write, some attempt of which may have been done."""
+    kind = _ERRORS.get(refusal.code(), errors.MillraceError)
+    if unknown and refusal.code() in _SAYS_NOTHING:
+        kind = errors.OutcomeUnknown
+    text = f"{refusal.code().name}: {refusal.details() or 'no message'}"
+    return kind(text, reason=details_of(refusal).reason)
