@@ -1,9 +1,12 @@
 """One view follows the log: the core of the projector, of replay and of the simulator.
 
-Takes reader, store, log and clock as arguments and does no I/O of its own.
+Takes reader, store, log and clock as arguments and does no I/O of its own. Where more waits than
+one batch, the next one is read and projected while the store is at work on this one.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -26,15 +29,23 @@ EVENTS_AT_ONCE_MIN = 50
 # Only traces that are told come with their events. A line costs more than to apply an event, so
 # where somebody samples all, a few a batch are told.
 TRACES_MAX = 8
+# Whoever reads and projects ahead lets the store's answers through after so many events.
+EVENTS_A_TURN = 200
 
 TopicPartition = tuple[str, int]
 
 
 @dataclass(slots=True)
 class _Taken:
-    """One record on its way: what it changes, or why it never can."""
+    """One record on its way: what it changes, once it is projected, or why it never can.
+
+    `placings`: how many there had been when it was read.
+    """
 
     record: Record
+    place: TopicPartition
+    placings: int
+    projected: bool = False
     changes: Sequence[Change] = ()
     poison: str = ""
     trace: str = ""
@@ -50,6 +61,10 @@ class Projection:
 
     `went_back` is awaited when a stored position has fallen, before anything is applied again:
     else the view might have caught up before anybody saw it, and its epoch would stand.
+
+    One batch at most is read ahead. What was read of a partition before `start_positions` placed
+    it anew is dropped, since its reader reads it again; and that waits for the end of an apply, so
+    that the position it tells is not in doubt.
     """
 
     view: View
@@ -60,72 +75,140 @@ class Projection:
     clock: Clock
     went_back: Callable[[], Awaitable[None]] | None = None
     at: dict[TopicPartition, int] = field(default_factory=dict)
+    _ahead: list[_Taken] = field(default_factory=list)
+    _applying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _placed: dict[TopicPartition, int] = field(default_factory=dict)
+    _placings: int = 0
 
     async def start_positions(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
         """Where to go on, as stored. Called when partitions are handed to this worker."""
-        stored = await self.store.positions(self.view.name)
-        fell = any(key in stored and stored[key].position < at for key, at in self.at.items())
-        if fell and self.went_back is not None:
-            await self.went_back()
-        for partition in partitions:
-            if partition not in stored:
-                raise Bug(f"view {self.view.name} has no position for {partition}")
-            self.at[partition] = stored[partition].position
-        return {partition: self.at[partition] for partition in partitions}
+        async with self._applying:
+            stored = await self.store.positions(self.view.name)
+            fell = any(key in stored and stored[key].position < at for key, at in self.at.items())
+            if fell and self.went_back is not None:
+                await self.went_back()
+            self._placings += 1
+            for partition in partitions:
+                if partition not in stored:
+                    raise Bug(f"view {self.view.name} has no position for {partition}")
+                self.at[partition] = stored[partition].position
+                self._placed[partition] = self._placings
+            return {partition: self.at[partition] for partition in partitions}
 
     async def step(self, reader: LogReader, *, events_max: int, wait_s: float) -> int:
-        """Read and apply one batch; returns how many records it had. Waits out lost stores."""
-        records = await reader.batch(events_max, wait_s)
-        if not records:
+        """Read and apply one batch; returns how many events were applied. Waits out lost stores.
+
+        While a full batch is applied the next one is read, which is then the next step's.
+        """
+        taken, self._ahead = self._ahead, []
+        if not taken:
+            taken = await self._read(reader, events_max, wait_s)
+        if not taken:
             return 0
-        records = [record for record in records if self._is_new(record)]
-        delay_s = RETRY_FIRST_S
+        ahead: asyncio.Task[list[_Taken]] | None = None
+        if len(taken) >= events_max:
+            ahead = asyncio.create_task(self._read_ahead(reader, events_max))
+        try:
+            applied, moved = await self._applied(taken)
+            following = await ahead if ahead else []
+        except BaseException:
+            if ahead:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+            raise
+        if moved:
+            await self._reread(reader, taken + following)
+        else:
+            self._ahead = following
+        return applied
+
+    @property
+    def ahead(self) -> int:
+        """Records that are read and not yet applied, between two steps."""
+        return len(self._ahead)
+
+    async def _read(self, reader: LogReader, events_max: int, wait_s: float) -> list[_Taken]:
+        records = await reader.batch(events_max, wait_s)
+        placings = self._placings
+        return [_Taken(record, (record.topic, record.partition), placings) for record in records]
+
+    async def _read_ahead(self, reader: LogReader, events_max: int) -> list[_Taken]:
+        """What is there already, as far as no store is away: nothing is waited for."""
         taken: list[_Taken] = []
-        moved, size = False, len(records)
-        while records:
+        with suppress(StoreUnavailable):
+            while left := min(events_max - len(taken), EVENTS_A_TURN):
+                some = await self._read(reader, left, 0)
+                if not some:
+                    break
+                taken += some
+                await self._project(some)
+        return taken
+
+    async def _applied(self, taken: Sequence[_Taken]) -> tuple[int, bool]:
+        """How many events, and whether a position had moved: what is left is another's then."""
+        size, applied, delay_s = len(taken), 0, RETRY_FIRST_S
+        while True:
             try:
-                if moved:
-                    # Waited for here: a reader left beyond a stored position would lose events.
-                    await self._reread(reader, records)
-                    return 0
-                # Taken once: a dead letter that is written is not written again on a retry, and
-                # halves that are applied are not applied again: positions would fall.
-                taken = taken or await self._take(records)
-                while left := [one for one in taken if self._is_new(one.record)]:
-                    await self._apply(left[:size])
-                return len(records)
+                # Once: a dead letter that is written is not written again on a retry, and halves
+                # that are applied are not applied again: positions would fall.
+                await self._project([one for one in taken if not one.projected])
+                while some := await self._apply_some(taken, size):
+                    applied += some
+                return applied, False
             except PositionMoved:
-                moved = True
+                return applied, True
             except StoreUnavailable as error:
-                logger.warning("waiting", view=self.view.name, why=error.message)
                 # A store that is slow gets less at a time: something is always done for good.
                 size = max(size // 4, EVENTS_AT_ONCE_MIN)
-                await self.clock.sleep(delay_s)
-                delay_s = min(delay_s * 2, RETRY_MAX_S)
-        return 0
+                delay_s = await self._wait(error, delay_s)
 
-    def _is_new(self, record: Record) -> bool:
-        at = self.at.get((record.topic, record.partition))
-        return at is not None and record.number > at
+    async def _apply_some(self, taken: Sequence[_Taken], size: int) -> int:
+        """How many of what is new and still ours; 0 when nothing is left."""
+        async with self._applying:
+            at, placed = self.at, self._placed
+            if self._placings != taken[0].placings:
+                taken = [one for one in taken if placed.get(one.place, 0) <= one.placings]
+            left = [one for one in taken if one.place in at and one.record.number > at[one.place]]
+            if left:
+                await self._apply(left[:size])
+            return min(len(left), size)
 
-    async def _reread(self, reader: LogReader, records: Sequence[Record]) -> None:
-        touched = list(dict.fromkeys((record.topic, record.partition) for record in records))
-        for (topic, partition), position in (await self.start_positions(touched)).items():
+    async def _reread(self, reader: LogReader, dropped: Sequence[_Taken]) -> None:
+        """Waits for the store: a reader left beyond a stored position would lose events."""
+        touched = list(dict.fromkeys(one.place for one in dropped))
+        delay_s = RETRY_FIRST_S
+        while True:
+            try:
+                positions = await self.start_positions(touched)
+                break
+            except StoreUnavailable as error:
+                delay_s = await self._wait(error, delay_s)
+        for (topic, partition), position in positions.items():
             reader.seek(topic, partition, position)
 
-    async def _take(self, records: Sequence[Record]) -> list[_Taken]:
-        taken = [_Taken(record) for record in records]
+    async def _wait(self, error: StoreUnavailable, delay_s: float) -> float:
+        """Returns how long to wait the next time."""
+        logger.warning("waiting", view=self.view.name, why=error.message)
+        await self.clock.sleep(delay_s)
+        return min(delay_s * 2, RETRY_MAX_S)
+
+    async def _project(self, taken: Sequence[_Taken]) -> None:
+        for start in range(0, len(taken), EVENTS_A_TURN):
+            await self._project_some(taken[start : start + EVENTS_A_TURN])
+            await asyncio.sleep(0)
+
+    async def _project_some(self, taken: Sequence[_Taken]) -> None:
         decoded: list[tuple[_Taken, Event]] = []
         for one in taken:
             try:
                 decoded.append((one, decode(one.record)))
             except PoisonEvent as error:
-                one.poison = error.message
+                one.projected, one.poison = True, error.message
         closed = await self.opener.open([event for _, event in decoded])
         for index, (one, event) in enumerate(decoded):
-            one.trace = event.trace
+            one.projected, one.trace = True, event.trace
             if index in closed:
                 one.poison = closed[index].message
                 continue
@@ -138,7 +221,6 @@ class Projection:
                 # a dead letter for a better one, the others go on.
                 logger.exception("project failed", view=self.view.name, number=one.record.number)
                 one.poison = "project failed"
-        return taken
 
     async def _apply(self, taken: Sequence[_Taken]) -> None:
         """Halves a batch that the store refuses until the bad event stands alone."""
@@ -172,7 +254,7 @@ class Projection:
     def _batch(self, taken: Sequence[_Taken]) -> Batch:
         ends: dict[TopicPartition, int] = {}
         for one in taken:
-            ends[one.record.topic, one.record.partition] = one.record.number
+            ends[one.place] = one.record.number
         moves = tuple(
             Move(topic, partition, self.at[topic, partition], end)
             for (topic, partition), end in sorted(ends.items())

@@ -103,7 +103,7 @@ async def follow(view: View, parts: StreamParts, progress: Progress, back: async
                 await parts.clock.sleep(RETRY_S)
                 continue
             applied.inc(taken)
-            lag.set(sum(reader.lag().values()))
+            lag.set(sum(reader.lag().values()) + projection.ahead)
     finally:
         await reader.close()
 

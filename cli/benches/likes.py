@@ -33,6 +33,7 @@ from millrace.stores.schema import ViewSchema
 from millrace.traffic.graph import read_edges
 from millrace.views.likes import LIKES, VIEW
 from streams.process import StreamParts
+from streams.projection import Projection
 from streams.projector import projection_of
 
 # Likes that a turn of one second takes.
@@ -123,12 +124,13 @@ class _Projected:
     def __init__(self, parts: StreamParts, size: int) -> None:
         self._parts = parts
         self._size = size
-        self._projection = projection_of(VIEW, parts)
 
     async def turn(self, _number: int) -> Round:
         log, settings = self._parts.log, self._parts.settings
+        # A new one: the last turn's has read ahead.
+        projection = projection_of(VIEW, self._parts)
         places = [(TOPIC, partition) for partition in range(log.partitions)]
-        start = await self._projection.start_positions(places)
+        start = await projection.start_positions(places)
         reader = log.reader(start)
         try:
             # Connected, but nothing fetched ahead of its turn.
@@ -136,19 +138,17 @@ class _Projected:
             for (topic, partition), position in start.items():
                 reader.seek(topic, partition, position)
             watch = Watch()
-            await self._take(reader)
+            await self._take(projection, reader)
             return Round(self._size, watch.seconds)
         finally:
             await reader.close()
 
-    async def _take(self, reader: LogReader) -> None:
+    async def _take(self, projection: Projection, reader: LogReader) -> None:
         settings = self._parts.settings
         left = self._size
         while left:
             some = min(left, settings.project_batch_events)
-            left -= await self._projection.step(
-                reader, events_max=some, wait_s=settings.project_wait_s
-            )
+            left -= await projection.step(reader, events_max=some, wait_s=settings.project_wait_s)
 
 
 class _Bare:

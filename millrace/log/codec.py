@@ -1,7 +1,11 @@
 """Bytes of a record ↔ events. One event a record, protobuf."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from millrace.errors import PoisonEvent
@@ -34,38 +38,71 @@ class Event:
 
 def decode(record: Record) -> Event:
     """Raises PoisonEvent for what no version of the log's vocabulary explains."""
-    topic = TOPICS[record.topic]
-    if record.value is None and not topic.compacted:
-        raise PoisonEvent(f"{record.topic} has a record without a value")
-    message = topic.message()
+    words = _words(record.topic)
+    value = record.value
+    if value is None:
+        if not words.compacted:
+            raise PoisonEvent(f"{record.topic} has a record without a value")
+        value = b""
     try:
-        message.ParseFromString(record.value or b"")
+        message = words.parse(value)
     except DecodeError as error:
-        raise PoisonEvent(f"not a {topic.message.DESCRIPTOR.name}") from error
-    if "event" in topic.message.DESCRIPTOR.oneofs_by_name:
+        raise PoisonEvent(f"not a {words.name}") from error
+    if words.of_kinds:
         kind = message.WhichOneof("event")
         if kind is None:
-            raise PoisonEvent(f"{topic.message.DESCRIPTOR.name} of no known kind")
+            raise PoisonEvent(f"{words.name} of no known kind")
         message = getattr(message, kind)
-    headers = record.headers
-    order = int.from_bytes(headers[ORDER_HEADER], "big") if ORDER_HEADER in headers else 0
-    if order > record.number:
-        raise PoisonEvent("an event cannot be ordered after its own record")
+    order, trace = record.number, ""
+    if headers := record.headers:
+        if ORDER_HEADER in headers:
+            order = int.from_bytes(headers[ORDER_HEADER], "big") or record.number
+        if order > record.number:
+            raise PoisonEvent("an event cannot be ordered after its own record")
+        if TRACE_HEADER in headers:
+            trace = headers[TRACE_HEADER].decode("ascii", "replace")
     return Event(
-        topic=record.topic,
-        partition=record.partition,
-        number=record.number,
-        order=order or record.number,
-        key=record.key,
-        message=message,
-        appended_ms=record.appended_ms,
-        trace=headers[TRACE_HEADER].decode("ascii", "replace") if TRACE_HEADER in headers else "",
+        record.topic,
+        record.partition,
+        record.number,
+        order,
+        record.key,
+        message,
+        record.appended_ms,
+        trace,
     )
 
 
 def sealed_of(message: Message) -> sealed_pb2.Sealed | None:
     """The sealed text that an event carries, if any."""
-    if "sealed" in message.DESCRIPTOR.fields_by_name and message.HasField("sealed"):
+    if _may_be_sealed(message.DESCRIPTOR) and message.HasField("sealed"):
         sealed: sealed_pb2.Sealed = message.sealed  # type: ignore[attr-defined]
         return sealed
     return None
+
+
+class _Words(NamedTuple):
+    """A topic as `decode` needs it. `of_kinds`: its record is a oneof named event."""
+
+    name: str
+    parse: Callable[[bytes], Message]
+    of_kinds: bool
+    compacted: bool
+
+
+# Descriptors are dear to ask, as dear as to read an event: so they are asked once.
+@cache
+def _words(topic: str) -> _Words:
+    declared = TOPICS[topic]
+    described = declared.message.DESCRIPTOR
+    return _Words(
+        described.name,
+        declared.message.FromString,
+        "event" in described.oneofs_by_name,
+        declared.compacted,
+    )
+
+
+@cache
+def _may_be_sealed(described: Descriptor) -> bool:
+    return "sealed" in described.fields_by_name

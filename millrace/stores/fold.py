@@ -5,9 +5,9 @@ That is safe because every row has one owner, hence one partition, hence one wri
 the transaction has moved the partition's position before it reads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from millrace.errors import Bug
 from millrace.stores.changes import (
@@ -81,6 +81,33 @@ class Folded:
     rows: dict[str, dict[Key, Row]] = field(default_factory=dict)
     claims: dict[str, dict[ClaimKey, ClaimRow]] = field(default_factory=dict)
     edges: dict[str, list[dict[tuple[int, int], EdgeFinal]]] = field(default_factory=dict)
+
+
+class EdgesOnce(NamedTuple):
+    """Changes of one edge table, each edge once, as columns: what `EdgeFinal` says, without one
+    object an edge.
+    """
+
+    table: str
+    sources: Sequence[int]
+    targets: Sequence[int]
+    orders: Sequence[int]
+    begun: Sequence[int]
+    begun_at_ms: Sequence[int]
+    ended: Sequence[bool]
+
+
+def edges_once(changes: Sequence[Change]) -> EdgesOnce | None:
+    """As `fold`, at a third of the cost, for what most batches of edges are. None for others."""
+    if not changes or not all(isinstance(change, EdgeChange) for change in changes):
+        return None
+    columns: Any = zip(*changes, strict=True)
+    tables, sources, targets, lives, numbers, orders, at_ms = columns
+    if len(set(tables)) > 1 or len(set(zip(sources, targets, strict=True))) < len(changes):
+        return None
+    begun = [number if live else 0 for number, live in zip(numbers, lives, strict=True)]
+    ended = [not live for live in lives]
+    return EdgesOnce(tables[0], sources, targets, orders, begun, at_ms, ended)
 
 
 def wanted(changes: Iterable[Change]) -> Wanted:

@@ -14,7 +14,18 @@ import asyncpg
 from millrace.errors import Bug, PositionMoved
 from millrace.stores.changes import Batch, Key
 from millrace.stores.edge_sql import edge_sql
-from millrace.stores.fold import ClaimKey, ClaimRow, EdgeFinal, Folded, Row, Wanted, fold, wanted
+from millrace.stores.fold import (
+    ClaimKey,
+    ClaimRow,
+    EdgeFinal,
+    EdgesOnce,
+    Folded,
+    Row,
+    Wanted,
+    edges_once,
+    fold,
+    wanted,
+)
 from millrace.stores.postgres_pool import Connection
 from millrace.stores.row_sql import row_sql
 from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
@@ -37,6 +48,9 @@ RETURNING 1"""
 async def apply_batch(connection: Connection, schema: ViewSchema, batch: Batch) -> None:
     """Raises PositionMoved when a position is not where the batch starts."""
     await _move(connection, batch)
+    if once := edges_once(batch.changes):
+        await _write_once(connection, schema, once)
+        return
     asked = wanted(batch.changes)
     tables = {table.name: table for table in schema.rows}
     rows, claims = await _standing(connection, tables, asked)
@@ -125,3 +139,11 @@ async def _write_edges(
         [final.begun_at_ms for final in finals],
         [final.ended for final in finals],
     )
+
+
+async def _write_once(connection: Connection, schema: ViewSchema, once: EdgesOnce) -> None:
+    name, *columns = once
+    table = next((table for table in schema.edges if table.name == name), None)
+    if table is None:
+        raise Bug(f"no edge table {name} in this view")
+    await connection.fetchval(edge_sql(table).apply, *columns)

@@ -111,8 +111,11 @@ class TextOpener:
 
     async def open(self, events: Sequence[Event]) -> dict[int, PoisonEvent]:
         """Sets `event.text` of each. Returns what did not open: index of the event -> why."""
-        sealed = [(index, sealed_of(event.message)) for index, event in enumerate(events)]
-        boxes = [(index, box) for index, box in sealed if box is not None]
+        boxes = [
+            (index, box)
+            for index, event in enumerate(events)
+            if (box := sealed_of(event.message)) is not None
+        ]
         if not boxes:
             return {}
         keys = await self._keys.many(box.owner_id for _, box in boxes)
