@@ -4,7 +4,9 @@ What the viewer may not see is NotFound; PermissionDenied is for what he sees an
 change. A write is admitted by what the views say when it is taken; what slips in late stays in
 its set, and these rules hide it.
 
-Not yet: private accounts, blocks, mutes, deactivated users (the facts grow with their issues).
+A user who is deactivated does not stand: he is hidden, and all that is his, from everybody.
+
+Not yet: private accounts, blocks, mutes (the facts grow with their issues).
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from millrace.errors import FailedPrecondition, InvalidRequest, NotFound, Permis
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """A media item that stands (deleted ones are None), and whether its author is there."""
+    """A media item that stands (deleted ones are None), and whether its author is there and not
+    deactivated.
+    """
 
     author_id: int
     author_stands: bool
@@ -39,6 +43,14 @@ def check_media_changed(viewer_id: int, media: MediaFacts | None) -> None:
 def check_user_seen(stands: bool) -> None:
     if not stands:
         raise NotFound("there is no such user", reason="USER_NOT_FOUND")
+
+
+def check_active(active: bool) -> None:
+    """Of the caller himself: whoever is deactivated may only come back, or leave."""
+    if not active:
+        raise FailedPrecondition(
+            "this account is deactivated: ReactivateUser first", reason="USER_DEACTIVATED"
+        )
 
 
 def check_not_self(actor_id: int, user_id: int) -> None:

@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     privacy_wait_s: float = 2.0
     position_poll_ms: int = 5
     position_seen_ms: int = 1_000
+    log_ends_interval_ms: int = 20
 
     # Feed
     chunk_rows_max: int = 1_000

@@ -137,7 +137,11 @@ class Frame:
             request = _each_read(rpc, sent) if rpc.takes_stream else rpc.read(sent)
             caller = None
             if not rpc.open_to_all:
-                caller = await self._sessions.caller(metadata.get("authorization", ""))
+                caller = await self._sessions.caller(
+                    metadata.get("authorization", ""),
+                    ended_too=rpc.open_to_ended,
+                    deactivated_too=rpc.open_to_deactivated,
+                )
             token = self._token(metadata[POSITION])
             call = Call(self._parts, rpc.path, trace_id, caller, token, until_s, told=told)
             answer = await work(call, request)

@@ -26,13 +26,14 @@ from millrace.views.data_keys import DataKeys
 from millrace.views.hydration import media_facts
 from services.batching import Batched
 from services.freshness import Positions
+from services.log_ends import LogEnds
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`tokens` issues and verifies access tokens; `positions` knows how far views are, `future`
-    what is beyond the log's end; `control` knows the log's identity; `media_facts` reads what the
-    policy asks about media, for many calls at once.
+    what is beyond the log's end, `log_ends` where that is; `control` knows the log's identity;
+    `media_facts` reads what the policy asks about media, for many calls at once.
     """
 
     settings: Settings
@@ -50,6 +51,7 @@ class Parts:
     data_keys: DataKeys
     positions: Positions
     future: FutureCheck
+    log_ends: LogEnds
     objects: ObjectStore
     cleaner: Cleaner
     media_facts: Batched[int, MediaFacts]
@@ -88,6 +90,7 @@ def assemble(
         ),
         positions=Positions(views, clock, settings),
         future=FutureCheck(log),
+        log_ends=LogEnds(log, clock, settings.log_ends_interval_ms),
         objects=ObjectStore.open(settings),
         cleaner=Cleaner(settings),
         media_facts=Batched(partial(media_facts, views), keys_max=READ_KEYS_MAX),

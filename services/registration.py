@@ -20,7 +20,7 @@ from millrace.log.partitioner import key_of
 from millrace.log.port import Appended
 from millrace.views import users
 from millrace.views.registration import Claim, name_claimed, user_registered
-from millrace.views.users import NameRow
+from millrace.views.users import NameRow, UserRow
 from services.call import Call
 from services.parts import Parts
 from services.vault import Vault
@@ -39,22 +39,31 @@ class _Wanted:
     text: RegistrationText
 
 
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """`sessions_generation` and `deactivated`: for the session that begins. `appended`: what view
+    users has yet to apply, if anything.
+    """
+
+    user_id: int
+    sessions_generation: int
+    deactivated: bool
+    appended: Appended | None
+
+
 class Registration:
     def __init__(self, parts: Parts, vault: Vault) -> None:
         self._parts = parts
         self._vault = vault
 
-    async def register(
-        self, call: Call, request: pb.RegisterRequest
-    ) -> tuple[int, Appended | None]:
-        """The new user's id, or that of an earlier try of the same request; and what view users
-        has yet to apply, if anything.
+    async def register(self, call: Call, request: pb.RegisterRequest) -> Registered:
+        """The new user, or that of an earlier try of the same request.
 
         Raises AlreadyExists (HANDLE_TAKEN, REQUEST_ID_REUSED) and OutcomeUnknown.
         """
         wanted = self._wanted(request)
         holder = await self._holder(wanted)
-        data_key = None
+        data_key, generation = None, 0
         if holder is None:
             # First, since it may be refused, and ids are dense: a refusal must not use one up.
             password_hash = await self._parts.passwords.hash(wanted.password)
@@ -69,8 +78,13 @@ class Registration:
                 await self._vault.forget_identity(call, user_id)
                 data_key = None
         _check_is_mine(holder, wanted)
+        if data_key is None:
+            generation = await self._check_password(holder, wanted)
         call.acts_as(holder.user_id)
-        return holder.user_id, await self._complete(call, holder, wanted, data_key)
+        row = await self._row(holder.user_id)
+        appended = None if row else await self._complete(call, holder, wanted, data_key)
+        deactivated = row is not None and row.deactivated
+        return Registered(holder.user_id, generation, deactivated, appended)
 
     def _wanted(self, request: pb.RegisterRequest) -> _Wanted:
         keys = self._parts.keys
@@ -105,12 +119,22 @@ class Registration:
         appended = await call.append("names", wanted.name_key, name_claimed(claim))
         await call.applied(users.VIEW, appended)
 
+    async def _check_password(self, holder: NameRow, wanted: _Wanted) -> int:
+        """Of an earlier try: the generation of sessions that goes with its password. Who has
+        changed it since is not logged in by a copy of his registration.
+        """
+        held = await self._vault.credentials(holder.user_id)
+        if not await self._parts.passwords.matches(held.password_hash, wanted.password):
+            raise _taken()
+        return held.sessions_generation
+
+    async def _row(self, user_id: int) -> UserRow | None:
+        return (await users.by_id_deactivated_too(self._parts.views, [user_id])).get(user_id)
+
     async def _complete(
         self, call: Call, holder: NameRow, wanted: _Wanted, data_key: bytes | None
-    ) -> Appended | None:
+    ) -> Appended:
         user_id = holder.user_id
-        if user_id in await users.by_id(self._parts.views, [user_id]):
-            return None
         data_key = data_key or await self._parts.data_keys.of(user_id)
         if data_key is None:
             raise StoreUnavailable(f"user {user_id} holds a name and has no data key")
@@ -127,9 +151,13 @@ class Registration:
 
 def _check_is_mine(holder: NameRow, wanted: _Wanted) -> None:
     if holder.request_id != wanted.request_id:
-        raise AlreadyExists("this handle is taken", reason="HANDLE_TAKEN")
+        raise _taken()
     if not hmac.compare_digest(holder.body_mac, wanted.body_mac):
         raise AlreadyExists(
             "this request_id was used with another body: make a new one",
             reason="REQUEST_ID_REUSED",
         )
+
+
+def _taken() -> AlreadyExists:
+    return AlreadyExists("this handle is taken", reason="HANDLE_TAKEN")

@@ -23,6 +23,9 @@ OPEN_TO_ALL = frozenset(
         "/social.v1.UsersService/RefreshToken",
     }
 )
+# Repeatable after its answer was lost, so it looks at the session by itself.
+OPEN_TO_ENDED = frozenset({"/social.v1.UsersService/LogOut"})
+OPEN_TO_DEACTIVATED = OPEN_TO_ENDED | {"/social.v1.UsersService/ReactivateUser"}
 _CAPITAL = re.compile("(?<!^)(?=[A-Z])")
 
 
@@ -51,6 +54,8 @@ class Rpc:
     handle: Callable[[Call, Any], Any]
     read: Callable[[bytes], Message | None]
     open_to_all: bool
+    open_to_ended: bool
+    open_to_deactivated: bool
     deadline_s: float | None
     seconds: Histogram
     _ended: dict[str, Counter] = field(default_factory=dict)
@@ -85,6 +90,8 @@ def rpcs_of(service: Service, deadline_s: float) -> Iterator[Rpc]:
             handle=handle or _refusal(method),
             read=_read(method) if handle else _unread,
             open_to_all=handle is None or path in OPEN_TO_ALL,
+            open_to_ended=path in OPEN_TO_ENDED,
+            open_to_deactivated=path in OPEN_TO_DEACTIVATED,
             deadline_s=service.deadlines_s.get(method.name, deadline_s),
             seconds=metrics.RPC_SECONDS.labels(path),
         )

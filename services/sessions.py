@@ -1,33 +1,41 @@
 """Who calls: the access token of the metadata, and whether its session still stands.
 
-A session is a refresh-token family in the vault. It stands while its row is there and nobody
-has revoked it; that is read on every call, for many calls at once.
+A session is a refresh-token family in the vault. It stands while its row is there, nobody has
+revoked it, and its user has not ended all that began before; that is read on every call, for
+many calls at once. What a restricted token's user is now is read for those tokens alone.
 """
 
 from collections.abc import Mapping, Sequence
 
+from millrace import policy
 from millrace.auth.access_token import Caller
 from millrace.errors import Unauthenticated
 from millrace.observe import metrics
 from millrace.relations.entity import READ_KEYS_MAX
-from millrace.views import vault
+from millrace.views import users, vault
+from millrace.views.vault import Session, SessionState
 from services.batching import Batched
 from services.parts import Parts
 from services.vault import wait_for_vault
-from social.log.v1.vault_pb2 import VAULT_KIND_FAMILY, VAULT_KIND_REVOKED
 
 _SCHEME = "bearer "
-_Session = tuple[int, bytes]
 
 
 class Sessions:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        # Two keys a session: its family, and the mark that it is revoked.
-        self._standing: Batched[_Session, bool] = Batched(self._read, keys_max=READ_KEYS_MAX // 2)
+        self._states: Batched[Session, SessionState] = Batched(
+            self._read, keys_max=READ_KEYS_MAX // len(vault.session_keys(0, b""))
+        )
 
-    async def caller(self, authorization: str) -> Caller:
-        """Raises Unauthenticated, and StoreUnavailable while it cannot be known."""
+    async def caller(
+        self, authorization: str, *, ended_too: bool = False, deactivated_too: bool = False
+    ) -> Caller:
+        """`ended_too`: without a look at the session, `deactivated_too`: nor at the user.
+
+        Raises Unauthenticated, FailedPrecondition (USER_DEACTIVATED), and StoreUnavailable while
+        it cannot be known.
+        """
         if not authorization:
             raise Unauthenticated(
                 "send the metadata `authorization: Bearer <access token>`", reason="TOKEN_MISSING"
@@ -35,29 +43,25 @@ class Sessions:
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
             raise Unauthenticated("authorization is not a bearer token", reason="TOKEN_INVALID")
         caller = self._parts.tokens.verify(authorization[len(_SCHEME) :].strip())
-        session = (caller.user_id, caller.family)
-        standing = await self._standing.get(session)
-        if standing is None:
-            # The family was in the log before its token was given out: the view may be behind.
-            await wait_for_vault(self._parts, caller.user_id)
-            standing = await self._standing.get(session)
-        if not standing:
+        if not ended_too and not await self.stands(caller):
             raise Unauthenticated("the session has ended: log in", reason="SESSION_ENDED")
+        if caller.restricted and not deactivated_too:
+            policy.check_active(
+                caller.user_id
+                not in await users.deactivated_among(self._parts.views, [caller.user_id])
+            )
         return caller
 
-    async def _read(self, sessions: Sequence[_Session]) -> Mapping[_Session, bool]:
-        """True: stands. False: revoked. Left out: the view knows no such family."""
+    async def stands(self, caller: Caller) -> bool:
+        """Whether the session of this token stands now; for streams, at every item."""
+        session = (caller.user_id, caller.family)
+        state = await self._states.get(session)
+        if state is None:
+            # The family was in the log before its token was given out: the view may be behind.
+            await wait_for_vault(self._parts, caller.user_id)
+            state = await self._states.get(session)
+        return state is not None and state.stands(caller.sessions_generation)
+
+    async def _read(self, sessions: Sequence[Session]) -> Mapping[Session, SessionState]:
         metrics.SESSION_READS.observe(len(sessions))
-        found = await vault.boxes(
-            self._parts.views,
-            [
-                (user_id, kind, family)
-                for user_id, family in sessions
-                for kind in (VAULT_KIND_FAMILY, VAULT_KIND_REVOKED)
-            ],
-        )
-        return {
-            (user_id, family): (user_id, VAULT_KIND_REVOKED, family) not in found
-            for user_id, family in sessions
-            if (user_id, VAULT_KIND_FAMILY, family) in found
-        }
+        return await vault.session_states(self._parts.views, sessions)

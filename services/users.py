@@ -1,18 +1,22 @@
 """UsersService: registering, sessions, reading users, one's own profile.
 
-Not yet: LogOut, ChangePassword, ChangeHandle, private accounts, deactivation.
+What ends sessions is in `services/accounts.py`, other handles in `services/renaming.py`.
+Not yet: private accounts.
 """
+
+from dataclasses import dataclass
 
 from millrace import policy
 from millrace.auth import names, refresh_token, sealing
 from millrace.errors import FailedPrecondition, Unauthenticated, Unimplemented
 from millrace.log.partitioner import key_of
 from millrace.views import follows, hydration, media, users, vault
-from millrace.views.users import USERS
 from services import presentation
+from services.accounts import Accounts
 from services.call import Call
 from services.parts import Parts
 from services.registration import Registration
+from services.renaming import Renaming
 from services.vault import Vault
 from social.log.v1.users_pb2 import ProfileText, ProfileUpdated, UsersEvent
 from social.v1 import users_pb2 as pb
@@ -20,37 +24,57 @@ from social.v1 import users_pb2 as pb
 _NOBODY = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """Whom a handle names, and what his session begins with."""
+
+    user_id: int
+    password_hash: str | None
+    sessions_generation: int
+    deactivated: bool
+
+
 class UsersService:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._vault = Vault(parts)
         self._registration = Registration(parts, self._vault)
+        self._accounts = Accounts(parts, self._vault)
+        self._renaming = Renaming(parts)
 
     async def register(self, call: Call, request: pb.RegisterRequest) -> pb.RegisterResponse:
-        user_id, registered = await self._registration.register(call, request)
-        tokens, session = await self._vault.begin_session(call, user_id)
+        registered = await self._registration.register(call, request)
+        tokens, session = await self._vault.begin_session(
+            call,
+            registered.user_id,
+            registered.sessions_generation,
+            restricted=registered.deactivated,
+        )
         await call.applied(vault.VIEW, session)
-        if registered is not None:
-            await call.applied(users.VIEW, registered)
+        if registered.appended is not None:
+            await call.applied(users.VIEW, registered.appended)
         return pb.RegisterResponse(
-            user_id=user_id,
+            user_id=registered.user_id,
             access_token=tokens.access_token,
             refresh_token=tokens.refresh_token,
             expires_in_s=tokens.expires_in_s,
         )
 
     async def log_in(self, call: Call, request: pb.LogInRequest) -> pb.LogInResponse:
-        user_id, password_hash = await self._credentials(request.handle)
-        if not await self._parts.passwords.matches(password_hash, request.password):
+        found = await self._login(request.handle)
+        if not await self._parts.passwords.matches(found.password_hash, request.password):
             raise Unauthenticated("handle or password is wrong", reason="CREDENTIALS_INVALID")
-        call.acts_as(user_id)
-        tokens, appended = await self._vault.begin_session(call, user_id)
+        call.acts_as(found.user_id)
+        tokens, appended = await self._vault.begin_session(
+            call, found.user_id, found.sessions_generation, restricted=found.deactivated
+        )
         await call.applied(vault.VIEW, appended)
         return pb.LogInResponse(
-            user_id=user_id,
+            user_id=found.user_id,
             access_token=tokens.access_token,
             refresh_token=tokens.refresh_token,
             expires_in_s=tokens.expires_in_s,
+            deactivated=found.deactivated,
         )
 
     async def refresh_token(
@@ -66,9 +90,35 @@ class UsersService:
             expires_in_s=tokens.expires_in_s,
         )
 
+    async def log_out(self, call: Call, request: pb.LogOutRequest) -> pb.LogOutResponse:
+        return await self._accounts.log_out(call, request)
+
+    async def change_password(
+        self, call: Call, request: pb.ChangePasswordRequest
+    ) -> pb.ChangePasswordResponse:
+        return await self._accounts.change_password(call, request)
+
+    async def deactivate_user(
+        self, call: Call, request: pb.DeactivateUserRequest
+    ) -> pb.DeactivateUserResponse:
+        return await self._accounts.deactivate_user(call, request)
+
+    async def reactivate_user(
+        self, call: Call, request: pb.ReactivateUserRequest
+    ) -> pb.ReactivateUserResponse:
+        return await self._accounts.reactivate_user(call, request)
+
+    async def change_handle(
+        self, call: Call, request: pb.ChangeHandleRequest
+    ) -> pb.ChangeHandleResponse:
+        await self._renaming.rename(call, request)
+        return pb.ChangeHandleResponse()
+
     async def get_users(self, call: Call, request: pb.GetUsersRequest) -> pb.GetUsersResponse:
         stale = await call.stale(users.VIEW, follows.VIEW, media.VIEW)
-        ids = list(dict.fromkeys(request.user_ids)) or await self._ids_of(list(request.handles))
+        ids = list(dict.fromkeys(request.user_ids))
+        if request.handles:
+            ids = await self._ids_of(list(request.handles))
         items = await hydration.user_items(self._parts.views, ids)
         return pb.GetUsersResponse(
             users=[presentation.user(items[user_id]) for user_id in ids if user_id in items],
@@ -95,18 +145,36 @@ class UsersService:
         await call.append("users", key_of(user_id), UsersEvent(profile_updated=updated))
         return pb.UpdateProfileResponse()
 
-    async def _credentials(self, handle: str) -> tuple[int, str | None]:
-        """User and password hash by handle; (0, None) for nobody, after the same reads."""
+    async def _login(self, handle: str) -> _Login:
+        """Nobody is user 0 without a password, after the same reads.
+
+        The generation and the password come from one read, the row after it. Who changes the
+        password, or goes away, has written that before he ends the sessions. So a session that
+        begins with an old password, or for a user who seemed active, began under an old
+        generation and is dead.
+        """
         views = self._parts.views
         key = names.name_key(self._parts.keys, handle)
         holder = (await users.by_name(views, [key])).get(key)
         user_id = holder.user_id if holder else _NOBODY
-        registered = await USERS.get_many(views, [(user_id,)])
-        password_hash = await self._vault.password_hash(user_id)
-        return (user_id, password_hash) if registered else (_NOBODY, None)
+        held = await self._vault.credentials(user_id)
+        row = (await users.by_id_deactivated_too(views, [user_id])).get(user_id)
+        if row is None or not users.has_name(row, key):
+            return _Login(_NOBODY, None, 0, deactivated=False)
+        return _Login(user_id, held.password_hash, held.sessions_generation, row.deactivated)
 
     async def _ids_of(self, handles: list[str]) -> list[int]:
-        """Users by handle, in the order of the handles, each once."""
+        """Users by handle, in the order of the handles, each once. Who is being renamed may hold
+        two names, and is found by the one under which he is shown.
+        """
+        views = self._parts.views
         keys = list(dict.fromkeys(names.name_key(self._parts.keys, handle) for handle in handles))
-        holders = await users.by_name(self._parts.views, keys)
-        return list(dict.fromkeys(holders[key].user_id for key in keys if key in holders))
+        holders = await users.by_name(views, keys)
+        rows = await users.by_id(views, {holder.user_id for holder in holders.values()})
+        return [
+            holders[key].user_id
+            for key in keys
+            if key in holders
+            and (row := rows.get(holders[key].user_id)) is not None
+            and users.has_name(row, key)
+        ]

@@ -1,31 +1,33 @@
-"""Finishes what a service began and did not live to finish: registrations.
+"""Finishes what a service began and did not live to finish: registrations, and renames.
 
 A claim in `names` that is old enough and has won is completed by UserRegistered, if the user is
 not there; it carries the text, sealed. A claim that lost leaves secrets of a user who never was:
-they are ended. All of it may be done twice: the first UserRegistered of a user counts.
+they are ended. All of it may be done twice: the first UserRegistered of a user counts. A claim of
+a rename is finished by `streams/renames.py`; its user stands, so his secrets are left alone.
 
 Keeps a position of its own like a view, without tables. Not: retries of clients, which complete
 their claim themselves (`services/registration.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from millrace.clock import Clock
 from millrace.errors import Bug, PoisonEvent, PositionMoved, StoreUnavailable
 from millrace.log.codec import decode
 from millrace.log.partitioner import key_of, partition_of_owner
-from millrace.log.port import Log, LogReader, Record, TopicPartition
+from millrace.log.port import Appended, Log, LogReader, Record, TopicPartition
 from millrace.observe import logs, metrics
 from millrace.settings import Settings
 from millrace.stores.changes import Batch, Move
 from millrace.stores.port import ViewStore
 from millrace.stores.schema import ViewSchema
 from millrace.views import users, vault
-from millrace.views.users import USERS
+from millrace.views.users import NAMES, USERS
 from social.log.v1.names_pb2 import NameClaimed
 from social.log.v1.users_pb2 import UserRegistered, UsersEvent
 from social.log.v1.vault_pb2 import VAULT_KIND_DATA_KEY, VAULT_KIND_PASSWORD
+from streams import renames
 from streams.process import StreamParts
 
 SCHEMA = ViewSchema("registrations", ("names",))
@@ -71,8 +73,13 @@ class Registrations:
             return 0
         await self._wait_until_old(records)
         await self._wait_for_view(records)
-        claims = [claim for record in records if (claim := _claim(record)) is not None]
-        await self._finish(claims)
+        claims = [
+            (claim, record.number) for record in records if (claim := _claim(record)) is not None
+        ]
+        await self._finish([claim for claim, _ in claims if not claim.frees_claim_number])
+        for claim, number in claims:
+            if claim.frees_claim_number:
+                await renames.finish(self.store, self.log, self._applied, claim, number)
         try:
             await self._move(records)
         except PositionMoved:
@@ -103,6 +110,12 @@ class Registrations:
         }
         for record in records:
             needs[record.topic, record.partition] = record.number
+        await self._covered(needs)
+
+    async def _applied(self, appended: Appended) -> None:
+        await self._covered({(appended.topic, appended.partition): appended.number})
+
+    async def _covered(self, needs: Mapping[TopicPartition, int]) -> None:
         while True:
             stored = await self.store.positions(users.VIEW.name)
             if all(key in stored and stored[key].position >= needs[key] for key in needs):
@@ -110,13 +123,17 @@ class Registrations:
             await self.clock.sleep(_POLL_S)
 
     async def _finish(self, claims: Sequence[NameClaimed]) -> None:
+        keys = list({(claim.name_key,): None for claim in claims})
+        held = await NAMES.get_many_ended_too(self.store, keys)
         holders = await users.by_name(self.store, {claim.name_key for claim in claims})
         there = await USERS.get_many(self.store, list({(claim.user_id,): None for claim in claims}))
         for claim in claims:
             holder = holders.get(claim.name_key)
-            if (claim.user_id,) in there or holder is None:
+            # Not even an ended row: the view has put the claim aside as a dead letter.
+            if (claim.user_id,) in there or (claim.name_key,) not in held:
                 continue
-            if holder.user_id == claim.user_id:
+            # A user who is not there frees no name: a free one was another's.
+            if holder is not None and holder.user_id == claim.user_id:
                 await self._complete(claim, holder.claim_number)
             else:
                 await self._forget(claim.user_id)

@@ -53,7 +53,9 @@ class Rotation:
     changed: bool
 
 
-def new_family(now_ms: int, ttl_s: int) -> tuple[bytes, RefreshFamily]:
+def new_family(
+    now_ms: int, ttl_s: int, sessions_generation: int = 0
+) -> tuple[bytes, RefreshFamily]:
     """A family's name and its first state, generation 1."""
     state = RefreshFamily(
         secret=secrets.token_bytes(_SECRET_BYTES),
@@ -61,6 +63,7 @@ def new_family(now_ms: int, ttl_s: int) -> tuple[bytes, RefreshFamily]:
         started_ms=now_ms,
         rotated_ms=now_ms,
         expires_ms=now_ms + ttl_s * 1000,
+        sessions_generation=sessions_generation,
     )
     return secrets.token_bytes(FAMILY_BYTES), state
 

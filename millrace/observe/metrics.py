@@ -56,6 +56,10 @@ REGISTRATIONS_COMPLETED = Counter(
     "millrace_registrations_completed_total",
     "Claims whose registration the completing task had to finish",
 )
+RENAMES_COMPLETED = Counter(
+    "millrace_renames_completed_total",
+    "Claims whose rename the completing task had to finish",
+)
 
 # Sweeper
 SWEEPS = Counter("millrace_sweeps_total", "Looks at all objects, by their end", ["outcome"])

@@ -39,31 +39,30 @@ class Claim:
 
 def sealed_secret(
     master: bytes,
-    partitions: int,
     user_id: int,
     kind: VaultKind.ValueType,
     secret: VaultSecret,
     family: bytes = b"",
-) -> NewRecord:
-    """For topic vault: a full state, placed by its user."""
+) -> tuple[bytes, VaultRecord]:
+    """For topic vault, placed by the user: the record's key, and a full state."""
     key = vault_key(user_id, kind, family)
     box = sealing.seal_secret(master, key, secret)
-    record = VaultRecord(key=VaultKey(user_id=user_id, kind=kind, family=family), box=box)
-    partition = partition_of_owner(user_id, partitions)
-    return NewRecord(key, record.SerializeToString(), partition)
+    return key, VaultRecord(key=VaultKey(user_id=user_id, kind=kind, family=family), box=box)
 
 
 def identity(
     master: bytes, partitions: int, claim: Claim, password_hash: str
 ) -> tuple[NewRecord, NewRecord]:
     """For topic vault: what must be in the log before the first event that needs it."""
-    data_key, password = (
-        VaultSecret(data_key=claim.data_key),
-        VaultSecret(password_hash=password_hash),
-    )
+    partition = partition_of_owner(claim.user_id, partitions)
+
+    def sealed(kind: VaultKind.ValueType, secret: VaultSecret) -> NewRecord:
+        key, record = sealed_secret(master, claim.user_id, kind, secret)
+        return NewRecord(key, record.SerializeToString(), partition)
+
     return (
-        sealed_secret(master, partitions, claim.user_id, VAULT_KIND_DATA_KEY, data_key),
-        sealed_secret(master, partitions, claim.user_id, VAULT_KIND_PASSWORD, password),
+        sealed(VAULT_KIND_DATA_KEY, VaultSecret(data_key=claim.data_key)),
+        sealed(VAULT_KIND_PASSWORD, VaultSecret(password_hash=password_hash)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Sealed secrets: data keys, password hashes, refresh-token families.
+"""Sealed secrets: data keys, password hashes, refresh-token families; and which sessions stand.
 
 Source:  VaultRecord (topic vault, compacted, placed by the user, the owner)
 Store:   postgres vault (user_id, kind, family); position in the same transaction
@@ -9,8 +9,9 @@ Stale:   by projection lag
 Not:     the master key, which no store holds
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 from google.protobuf.message import DecodeError
 
@@ -21,7 +22,16 @@ from millrace.stores.changes import Change, Key
 from millrace.stores.port import ViewStore
 from millrace.stores.schema import Column
 from social.log.v1 import vault_pb2 as log
-from social.log.v1.vault_pb2 import VaultKind
+from social.log.v1.vault_pb2 import (
+    VAULT_KIND_FAMILY,
+    VAULT_KIND_REVOKED,
+    VAULT_KIND_SESSIONS,
+    VaultKind,
+)
+
+# (user, kind, family) and (user, family).
+SecretKey = tuple[int, VaultKind.ValueType, bytes]
+Session = tuple[int, bytes]
 
 VAULT = Entity(
     "vault",
@@ -54,15 +64,77 @@ def project(event: Event) -> Sequence[Change]:
     return [VAULT.put(event, row_key, {"box": message.box})]
 
 
-async def boxes(
-    store: ViewStore, keys: Sequence[tuple[int, VaultKind.ValueType, bytes]]
-) -> dict[tuple[int, int, bytes], bytes]:
-    """Sealed secrets that stand, by (user, kind, family). At most 100."""
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A sealed secret that stands, and the number of the record that wrote it."""
+
+    box: bytes
+    number: int
+
+
+class SessionState(NamedTuple):
+    """`generation`: the user's present one. A session that began under an older one has ended."""
+
+    revoked: bool
+    generation: int
+
+    def stands(self, begun_generation: int) -> bool:
+        return not self.revoked and self.generation <= begun_generation
+
+
+async def secrets(
+    store: ViewStore, keys: Sequence[SecretKey]
+) -> dict[tuple[int, int, bytes], Secret]:
+    """Secrets that stand, by (user, kind, family), all of one moment. At most 100."""
     rows = await VAULT.get_many(store, [(user, int(kind), family) for user, kind, family in keys])
     return {
-        (cast(int, user), cast(int, kind), cast(bytes, family)): cast(bytes, row.values["box"])
+        (cast(int, user), cast(int, kind), cast(bytes, family)): Secret(
+            cast(bytes, row.values["box"]), row.number
+        )
         for (user, kind, family), row in rows.items()
     }
+
+
+async def boxes(store: ViewStore, keys: Sequence[SecretKey]) -> dict[tuple[int, int, bytes], bytes]:
+    """Sealed secrets that stand, by (user, kind, family). At most 100."""
+    return {key: secret.box for key, secret in (await secrets(store, keys)).items()}
+
+
+async def session_states(
+    store: ViewStore, sessions: Sequence[Session]
+) -> dict[Session, SessionState]:
+    """By session; one whose family the view does not know is left out. At most 33."""
+    found = await secrets(store, [key for session in sessions for key in session_keys(*session)])
+    return {
+        (user_id, family): session_state(found, user_id, family)
+        for user_id, family in sessions
+        if (user_id, VAULT_KIND_FAMILY, family) in found
+    }
+
+
+def session_keys(user_id: int, family: bytes) -> tuple[SecretKey, SecretKey, SecretKey]:
+    """What tells whether a session stands."""
+    return (
+        (user_id, VAULT_KIND_FAMILY, family),
+        (user_id, VAULT_KIND_REVOKED, family),
+        (user_id, VAULT_KIND_SESSIONS, b""),
+    )
+
+
+def session_state(
+    found: Mapping[tuple[int, int, bytes], Secret], user_id: int, family: bytes
+) -> SessionState:
+    """From what `secrets` found of `session_keys`."""
+    return SessionState(
+        revoked=(user_id, VAULT_KIND_REVOKED, family) in found,
+        generation=sessions_generation(found, user_id),
+    )
+
+
+def sessions_generation(found: Mapping[tuple[int, int, bytes], Secret], user_id: int) -> int:
+    """The number of the record that last ended all of the user's sessions, or 0."""
+    ended = found.get((user_id, VAULT_KIND_SESSIONS, b""))
+    return ended.number if ended else 0
 
 
 VIEW = View("vault", topics=("vault",), project=project, entities=(VAULT,))

@@ -93,7 +93,8 @@ class UsersServiceServicer:
 
     def Register(self, request, context):
         """Creates an account and logs it in. Answers when the claim of the handle is decided.
-        ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body.
+        ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body, or
+        this is a retry and the password has been changed since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +118,9 @@ class UsersServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LogOut(self, request, context):
-        """Ends the session of the access token, or all of the user's.
+        """Ends the session of the access token, or all of the user's. Succeeds with a token of a session
+        that has ended before, since the answer to a first try may have been lost; such a token ends
+        nothing more: asked for all sessions it is UNAUTHENTICATED if only its own has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +128,9 @@ class UsersServiceServicer:
 
     def ChangePassword(self, request, context):
         """Sets a new password, ends all sessions and opens a new one.
-        PERMISSION_DENIED: the old password is wrong.
+        PERMISSION_DENIED: the old password is wrong. So that a retry can finish what broke off in
+        between, it is not looked at where the new password holds already. UNAUTHENTICATED
+        (SESSION_ENDED) in a retry: it was done, log in with the new password.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,23 +152,30 @@ class UsersServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChangeHandle(self, request, context):
-        """Gives the actor another handle and frees the old one. Answers when the claim is decided.
-        ALREADY_EXISTS: the handle is taken.
+        """Gives the actor another handle and frees the old one for everybody. Answers when the views have
+        both. The user is shown with a handle all the time, the old or the new one. Of two calls at
+        once both succeed, and the user has one of the two handles; sent one after another, the last one
+        counts. ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another
+        body.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeactivateUser(self, request, context):
-        """Hides the actor and all that is his until he comes back, and ends all his sessions.
+        """Hides the actor and all that is his until he comes back, and ends all his sessions. His handle
+        stays his, and counts keep counting him and what he did. UNAVAILABLE while the views do not
+        know of it: then his sessions stand, and a retry goes on. UNAUTHENTICATED (SESSION_ENDED) in a
+        retry: it was done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReactivateUser(self, request, context):
-        """Ends a deactivation. LogIn still works for a deactivated user; its access token opens this RPC
-        and LogOut, all others answer FAILED_PRECONDITION.
+        """Ends a deactivation; answers when the views have it. An active user stays as he is. LogIn still
+        works for a deactivated user; its access token opens this RPC and LogOut, all others answer
+        FAILED_PRECONDITION until this one has succeeded; then the same token opens everything.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,8 @@ class UsersServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_users_pb2.RegisterRequest, _users_pb2.RegisterResponse]
     """Creates an account and logs it in. Answers when the claim of the handle is decided.
-    ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body.
+    ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body, or
+    this is a retry and the password has been changed since.
     """
     LogIn: _aio.UnaryUnaryMultiCallable[_users_pb2.LogInRequest, _users_pb2.LogInResponse]
     """Opens a session. UNAUTHENTICATED: handle or password is wrong (which one is not said).
@@ -48,10 +49,15 @@ class UsersServiceStub:
     which ends the session.
     """
     LogOut: _aio.UnaryUnaryMultiCallable[_users_pb2.LogOutRequest, _users_pb2.LogOutResponse]
-    """Ends the session of the access token, or all of the user's."""
+    """Ends the session of the access token, or all of the user's. Succeeds with a token of a session
+    that has ended before, since the answer to a first try may have been lost; such a token ends
+    nothing more: asked for all sessions it is UNAUTHENTICATED if only its own has ended.
+    """
     ChangePassword: _aio.UnaryUnaryMultiCallable[_users_pb2.ChangePasswordRequest, _users_pb2.ChangePasswordResponse]
     """Sets a new password, ends all sessions and opens a new one.
-    PERMISSION_DENIED: the old password is wrong.
+    PERMISSION_DENIED: the old password is wrong. So that a retry can finish what broke off in
+    between, it is not looked at where the new password holds already. UNAUTHENTICATED
+    (SESSION_ENDED) in a retry: it was done, log in with the new password.
     """
     GetUsers: _aio.UnaryUnaryMultiCallable[_users_pb2.GetUsersRequest, _users_pb2.GetUsersResponse]
     """Reads up to 100 users by id or by handle."""
@@ -60,14 +66,22 @@ class UsersServiceStub:
     UNIMPLEMENTED: private = true, until private accounts exist.
     """
     ChangeHandle: _aio.UnaryUnaryMultiCallable[_users_pb2.ChangeHandleRequest, _users_pb2.ChangeHandleResponse]
-    """Gives the actor another handle and frees the old one. Answers when the claim is decided.
-    ALREADY_EXISTS: the handle is taken.
+    """Gives the actor another handle and frees the old one for everybody. Answers when the views have
+    both. The user is shown with a handle all the time, the old or the new one. Of two calls at
+    once both succeed, and the user has one of the two handles; sent one after another, the last one
+    counts. ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another
+    body.
     """
     DeactivateUser: _aio.UnaryUnaryMultiCallable[_users_pb2.DeactivateUserRequest, _users_pb2.DeactivateUserResponse]
-    """Hides the actor and all that is his until he comes back, and ends all his sessions."""
+    """Hides the actor and all that is his until he comes back, and ends all his sessions. His handle
+    stays his, and counts keep counting him and what he did. UNAVAILABLE while the views do not
+    know of it: then his sessions stand, and a retry goes on. UNAUTHENTICATED (SESSION_ENDED) in a
+    retry: it was done.
+    """
     ReactivateUser: _aio.UnaryUnaryMultiCallable[_users_pb2.ReactivateUserRequest, _users_pb2.ReactivateUserResponse]
-    """Ends a deactivation. LogIn still works for a deactivated user; its access token opens this RPC
-    and LogOut, all others answer FAILED_PRECONDITION.
+    """Ends a deactivation; answers when the views have it. An active user stays as he is. LogIn still
+    works for a deactivated user; its access token opens this RPC and LogOut, all others answer
+    FAILED_PRECONDITION until this one has succeeded; then the same token opens everything.
     """
 
 class UsersServiceServicer:
@@ -79,7 +93,8 @@ class UsersServiceServicer:
         context: _aio.ServicerContext[_users_pb2.RegisterRequest, _abc.Awaitable[_users_pb2.RegisterResponse]],
     ) -> _abc.Awaitable[_users_pb2.RegisterResponse]:
         """Creates an account and logs it in. Answers when the claim of the handle is decided.
-        ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body.
+        ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body, or
+        this is a retry and the password has been changed since.
         """
 
     def LogIn(
@@ -106,7 +121,10 @@ class UsersServiceServicer:
         request: _users_pb2.LogOutRequest,
         context: _aio.ServicerContext[_users_pb2.LogOutRequest, _abc.Awaitable[_users_pb2.LogOutResponse]],
     ) -> _abc.Awaitable[_users_pb2.LogOutResponse]:
-        """Ends the session of the access token, or all of the user's."""
+        """Ends the session of the access token, or all of the user's. Succeeds with a token of a session
+        that has ended before, since the answer to a first try may have been lost; such a token ends
+        nothing more: asked for all sessions it is UNAUTHENTICATED if only its own has ended.
+        """
 
     def ChangePassword(
         self,
@@ -114,7 +132,9 @@ class UsersServiceServicer:
         context: _aio.ServicerContext[_users_pb2.ChangePasswordRequest, _abc.Awaitable[_users_pb2.ChangePasswordResponse]],
     ) -> _abc.Awaitable[_users_pb2.ChangePasswordResponse]:
         """Sets a new password, ends all sessions and opens a new one.
-        PERMISSION_DENIED: the old password is wrong.
+        PERMISSION_DENIED: the old password is wrong. So that a retry can finish what broke off in
+        between, it is not looked at where the new password holds already. UNAUTHENTICATED
+        (SESSION_ENDED) in a retry: it was done, log in with the new password.
         """
 
     def GetUsers(
@@ -138,8 +158,11 @@ class UsersServiceServicer:
         request: _users_pb2.ChangeHandleRequest,
         context: _aio.ServicerContext[_users_pb2.ChangeHandleRequest, _abc.Awaitable[_users_pb2.ChangeHandleResponse]],
     ) -> _abc.Awaitable[_users_pb2.ChangeHandleResponse]:
-        """Gives the actor another handle and frees the old one. Answers when the claim is decided.
-        ALREADY_EXISTS: the handle is taken.
+        """Gives the actor another handle and frees the old one for everybody. Answers when the views have
+        both. The user is shown with a handle all the time, the old or the new one. Of two calls at
+        once both succeed, and the user has one of the two handles; sent one after another, the last one
+        counts. ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another
+        body.
         """
 
     def DeactivateUser(
@@ -147,15 +170,20 @@ class UsersServiceServicer:
         request: _users_pb2.DeactivateUserRequest,
         context: _aio.ServicerContext[_users_pb2.DeactivateUserRequest, _abc.Awaitable[_users_pb2.DeactivateUserResponse]],
     ) -> _abc.Awaitable[_users_pb2.DeactivateUserResponse]:
-        """Hides the actor and all that is his until he comes back, and ends all his sessions."""
+        """Hides the actor and all that is his until he comes back, and ends all his sessions. His handle
+        stays his, and counts keep counting him and what he did. UNAVAILABLE while the views do not
+        know of it: then his sessions stand, and a retry goes on. UNAUTHENTICATED (SESSION_ENDED) in a
+        retry: it was done.
+        """
 
     def ReactivateUser(
         self,
         request: _users_pb2.ReactivateUserRequest,
         context: _aio.ServicerContext[_users_pb2.ReactivateUserRequest, _abc.Awaitable[_users_pb2.ReactivateUserResponse]],
     ) -> _abc.Awaitable[_users_pb2.ReactivateUserResponse]:
-        """Ends a deactivation. LogIn still works for a deactivated user; its access token opens this RPC
-        and LogOut, all others answer FAILED_PRECONDITION.
+        """Ends a deactivation; answers when the views have it. An active user stays as he is. LogIn still
+        works for a deactivated user; its access token opens this RPC and LogOut, all others answer
+        FAILED_PRECONDITION until this one has succeeded; then the same token opens everything.
         """
 
 def add_UsersServiceServicer_to_server(servicer: UsersServiceServicer, server: _aio.Server) -> None: ...
