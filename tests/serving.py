@@ -212,11 +212,11 @@ async def refusal(call: Any) -> Refusal:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        return _refusal(error)
+        return refusal_of(error)
     raise AssertionError("the call succeeded")
 
 
-def _refusal(error: grpc.aio.AioRpcError) -> Refusal:
+def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]

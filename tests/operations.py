@@ -1,0 +1,135 @@
+"""Random calls of the whole contract, by a seed.
+
+operations = Operations(random.Random(7), answers, lane=0)
+operation = operations.next()
+"""
+
+import re
+from collections.abc import Callable, Collection
+from copy import deepcopy
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from google.protobuf.message import Message
+
+from millrace.oracle import Answers
+from tests.random_fields import BROKEN
+from tests.random_requests import RARELY, USERS_MAX, Requests
+
+ACTIVE_MIN = 4
+
+# How often each RPC is called, of all. Those that end sessions are rare, so that most stand.
+WEIGHTS = {
+    "Register": 25, "LogIn": 40, "RefreshToken": 40, "LogOut": 16, "ChangePassword": 14,
+    "GetUsers": 60, "UpdateProfile": 35, "ChangeHandle": 30, "DeactivateUser": 10,
+    "ReactivateUser": 25, "UploadMedia": 60, "GetMedia": 60, "ListUserMedia": 40,
+    "DownloadMedia": 25, "EditCaption": 35, "DeleteMedia": 25, "Follow": 60, "Unfollow": 30,
+    "ListFollowers": 35, "ListFollowing": 35, "LikeMedia": 60, "UnlikeMedia": 30,
+    "ListLikers": 40, "RecordLikes": 20, "AddComment": 55, "DeleteComment": 35,
+    "ListComments": 45, "GetFeed": 60,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`walk`: go on to the list's end. `broken`: a field breaks its rule."""
+
+    method: str
+    bearer: str
+    requests: tuple[Any, ...]
+    walk: bool = False
+    broken: bool = False
+
+    def __str__(self) -> str:
+        told = " | ".join(" ".join(str(one).split())[:160] for one in self.requests[:3])
+        marks = "".join(f" {mark}" for mark in ("walk", "broken") if getattr(self, mark))
+        return f"{self.method}(…{self.bearer[-6:]}) {told}{marks}"
+
+
+class Operations:
+    """`without`: RPCs that are not served."""
+
+    def __init__(
+        self, rng: Random, answers: Answers, *, lane: int = 0, without: Collection[str] = ()
+    ) -> None:
+        self._rng = rng
+        self._answers = answers
+        self.requests = Requests(rng, answers, lane=lane)
+        self._rpcs = [one for one in WEIGHTS if one not in without]
+        self._weights = [WEIGHTS[one] for one in self._rpcs]
+
+    def next(self) -> Operation:
+        rng = self._rng
+        method = rng.choices(self._rpcs, self._weights)[0]
+        if len(self.active()) < ACTIVE_MIN and method != "ReactivateUser":
+            few = len(self.requests.users()) < USERS_MAX // 2
+            method = "Register" if few else "LogIn"
+        draw: Callable[[], Any] = getattr(self.requests, snake(method))
+        drawn = draw()
+        # A copy, since a request that is made again later stays as it was.
+        requests = tuple(map(deepcopy, drawn if isinstance(drawn, list) else [drawn]))
+        broken = rng.random() < RARELY and bool(self.active()) and self._break(requests[0])
+        bearer = self._bearer(method, requests[0], broken=broken)
+        walk = hasattr(requests[0], "page_token") and not broken and rng.random() < 0.4
+        return Operation(method, bearer, requests, walk=walk, broken=broken)
+
+    def active(self) -> list[str]:
+        """Access tokens that open everything."""
+        state = self._answers.state
+        return [
+            bearer
+            for bearer, session in self._answers.accounts.sessions.items()
+            if not session.ended and state.stands(session.user_id)
+        ]
+
+    def _bearer(self, method: str, request: Any, *, broken: bool) -> str:
+        rng, sessions, active = self._rng, self._answers.accounts.sessions, self.active()
+        if broken or not sessions:
+            return rng.choice(active) if active else ""
+        chance = rng.random()
+        if chance < RARELY / 2:
+            return rng.choice(("", "garbled", rng.choice(list(sessions))[:-3] + "AAA"))
+        open_to = set(active)
+        closed = [one for one in sessions if one not in open_to][-30:]
+        wanted = {"ReactivateUser": 0.7, "LogOut": 0.3}.get(method, 0.06)
+        if closed and chance < wanted:
+            return rng.choice(closed)
+        owners = self._owners(method, request)
+        owning = [one for one in active if sessions[one].user_id in owners]
+        if owning and rng.random() < 0.7:
+            return rng.choice(owning)
+        return rng.choice(active or list(sessions))
+
+    def _owners(self, method: str, request: Any) -> set[int]:
+        """Who may do it, where that is not everybody."""
+        state = self._answers.state
+        owners = set()
+        if method in ("EditCaption", "DeleteMedia", "DeleteComment"):
+            item = state.media.get(request.media_id)
+            owners |= {item.author_id} if item else set()
+        if method == "DeleteComment" and (comment := state.comments.get(request.comment_id)):
+            owners.add(comment.author_id)
+        if method == "GetFeed" and (place := self._answers.pages.places.get(request.page_token)):
+            owners.add(place.owner_id)
+        return owners
+
+    def _break(self, request: Any) -> bool:
+        """Whether a field was found and broken."""
+        message: Message = request
+        if request.DESCRIPTOR.name == "UploadMediaRequest":
+            message = request.header
+        names = [one.name for one in message.DESCRIPTOR.fields if one.name in BROKEN]
+        if not names or not message.ByteSize():
+            return False
+        name = self._rng.choice(names)
+        value = self._rng.choice(BROKEN[name])
+        if isinstance(value, list):
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, value)
+        return True
+
+
+def snake(method: str) -> str:
+    return re.sub("(?<!^)(?=[A-Z])", "_", method).lower()
