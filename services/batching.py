@@ -1,8 +1,9 @@
 """Concurrent reads by key become few reads of many keys.
 
-While `reads_parallel_max` reads are under way, those who ask are gathered for the next one: the
-busier the store, the larger the batches. Nobody joins a read that started before he asked, so
-an answer is never older than the question.
+While `reads_parallel_max` reads are under way, and for `pause_s` after the last one began, those
+who ask are gathered for the next one: the busier the process, the larger the batches, and who asks
+alone waits for nothing. Nobody joins a read that started before he asked, so an answer is never
+older than the question.
 """
 
 import asyncio
@@ -14,21 +15,27 @@ V = TypeVar("V")
 
 
 class Batched(Generic[K, V]):
-    """`read` answers at most `keys_max` keys and leaves out what is not there."""
+    """`read` answers at most `keys_max` keys and leaves out what is not there. Where so many wait,
+    the next read does not.
+    """
 
     def __init__(
         self,
         read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
         *,
         keys_max: int,
-        reads_parallel_max: int = 2,
+        reads_parallel_max: int = 1,
+        pause_s: float = 0.0,
     ) -> None:
         self._read = read
         self._keys_max = keys_max
         self._parallel_max = reads_parallel_max
+        self._pause_s = pause_s
+        self._next_s = float("-inf")
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._reading: set[asyncio.Task[None]] = set()
-        self._scheduled = False
+        self._scheduled: asyncio.Handle | None = None
+        self._soon = False
 
     async def get(self, key: K) -> V | None:
         """None for what is not there. Raises what `read` raises."""
@@ -38,13 +45,26 @@ class Batched(Generic[K, V]):
         return await answer
 
     def _schedule(self) -> None:
-        """Read at the end of this turn of the loop, when all who ask in it have asked."""
-        if self._waiting and not self._scheduled and len(self._reading) < self._parallel_max:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._start)
+        """Read at the end of this turn of the loop, when all who ask in it have asked, or when
+        the pause is over.
+        """
+        if not self._waiting or len(self._reading) >= self._parallel_max:
+            return
+        full = len(self._waiting) >= self._keys_max
+        if self._scheduled is not None:
+            if not full or self._soon:
+                return
+            self._scheduled.cancel()
+        loop = asyncio.get_running_loop()
+        self._soon = full or loop.time() >= self._next_s
+        if self._soon:
+            self._scheduled = loop.call_soon(self._start)
+        else:
+            self._scheduled = loop.call_at(self._next_s, self._start)
 
     def _start(self) -> None:
-        self._scheduled = False
+        self._scheduled = None
+        self._next_s = asyncio.get_running_loop().time() + self._pause_s
         keys = list(self._waiting)[: self._keys_max]
         asked = {key: self._waiting.pop(key) for key in keys}
         task = asyncio.create_task(self._answer(asked))

@@ -93,5 +93,9 @@ def assemble(
         log_ends=LogEnds(log, clock, settings.log_ends_interval_ms),
         objects=ObjectStore.open(settings),
         cleaner=Cleaner(settings),
-        media_facts=Batched(partial(media_facts, views), keys_max=READ_KEYS_MAX),
+        media_facts=Batched(
+            partial(media_facts, views),
+            keys_max=READ_KEYS_MAX,
+            pause_s=settings.read_pause_ms / 1000,
+        ),
     )

@@ -25,7 +25,9 @@ class Sessions:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._states: Batched[Session, SessionState] = Batched(
-            self._read, keys_max=READ_KEYS_MAX // len(vault.session_keys(0, b""))
+            self._read,
+            keys_max=READ_KEYS_MAX // len(vault.session_keys(0, b"")),
+            pause_s=parts.settings.read_pause_ms / 1000,
         )
 
     async def caller(
