@@ -1,13 +1,14 @@
 """One RPC as its handler sees it: who calls, how much time is left, what it has written."""
 
 import asyncio
+from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
 from millrace.auth.access_token import Caller
 from millrace.errors import Bug, OutcomeUnknown
 from millrace.log.partitioner import partition_of_owner
-from millrace.log.port import TRACE_HEADER, Appended
+from millrace.log.port import TRACE_HEADER, Appended, NewRecord
 from millrace.log.position_token import PositionToken
 from millrace.relations import View
 from services.parts import Parts
@@ -81,10 +82,24 @@ class Call:
             headers={TRACE_HEADER: self.trace.encode()} if self.told else None,
             timeout_s=min(self.left_s(), self.parts.settings.append_timeout_s),
         )
+        self.covers(appended)
+        return appended
+
+    async def append_many(self, topic: str, records: Sequence[NewRecord]) -> None:
+        """Write many events, in this order within a partition and in nobody's trace.
+
+        The answer's position token covers them. Raises OutcomeUnknown: some are in the log, some
+        not.
+        """
+        last = await self.parts.log.append_many(topic, records)
+        for partition, number in last.items():
+            self.covers(Appended(topic, partition, number))
+
+    def covers(self, appended: Appended) -> None:
+        """From now on the answer's position token covers this event."""
         own_partition = partition_of_owner(self.user_id, self.parts.log.partitions)
         self.token = self.token.after(appended, own_partition)
         self.wrote = True
-        return appended
 
     async def stale(self, *views: View) -> bool:
         """Wait for what the caller's token asks of these views; whether one is still behind.

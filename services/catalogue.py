@@ -35,6 +35,8 @@ def services_of(parts: Parts) -> list[Service]:
     upload_s = float(parts.settings.upload_deadline_s)
     deadlines: dict[str, dict[str, float | None]] = {
         "MediaService": {"UploadMedia": upload_s, "DownloadMedia": upload_s},
+        # It ends with its access token, at the latest so.
+        "LikesService": {"RecordLikes": float(parts.settings.access_token_ttl_s)},
     }
     servicers: dict[str, object] = {
         "UsersService": UsersService(parts),

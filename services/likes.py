@@ -1,7 +1,7 @@
-"""LikesService: one event a like, keyed by the liker; reads of who likes an item.
+"""LikesService: one event a like, keyed by the liker; reads of who likes an item."""
 
-Not: RecordLikes, which comes with its issue.
-"""
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from millrace import policy
 from millrace.log.partitioner import key_of
@@ -12,6 +12,8 @@ from services import presentation
 from services.call import Call
 from services.page import page_of
 from services.parts import Parts
+from services.recording import Recording
+from services.sessions import Sessions
 from social.log.v1.likes_pb2 import LikesEvent, MediaLiked, MediaUnliked
 from social.v1 import likes_pb2 as pb
 
@@ -21,6 +23,7 @@ class LikesService:
         self._store = parts.views
         self._clock = parts.clock
         self._facts = parts.media_facts
+        self._sessions = Sessions(parts)
 
     async def like_media(self, call: Call, request: pb.LikeMediaRequest) -> pb.LikeMediaResponse:
         await self._admit(call, request.media_id)
@@ -54,6 +57,13 @@ class LikesService:
             next_page_token=page.next_token(edges, [edge.target for edge in shown]),
             stale=stale,
         )
+
+    async def record_likes(
+        self, call: Call, requests: AsyncIterator[pb.RecordLikesRequest]
+    ) -> AsyncIterator[pb.RecordLikesResponse]:
+        async with aclosing(Recording(call, self._sessions).answers(requests)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def _admit(self, call: Call, media_id: int) -> None:
         """By what the views say now, and never behind what the caller has seen himself do."""

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 import grpc
 
 from millrace.client.connections import Connections, Stubs
-from millrace.client.refusals import UNKNOWN, details_of, error_of
+from millrace.client.refusals import details_of, error_of, is_passing, may_be_done
 from millrace.client.session import Edge, Session, take_position
 from millrace.errors import StoreUnavailable
 from social.v1 import users_pb2
@@ -61,30 +61,38 @@ class Tries:
         self._write = write
         self._deadline_s = deadline_s
         self.unknown = False
-        self._renewed = ""
+        self._token = ""
         self.progressed()
 
     def progressed(self) -> None:
-        """From now on the deadline and the back-off count anew."""
+        """As if the call began now."""
         self.ends_s = time.monotonic() + self._deadline_s
         self._backoff_s = _BACKOFF_FIRST_S
+        self._renewed = False
 
     def left_s(self) -> float:
         return max(self.ends_s - time.monotonic(), 0.001)
+
+    async def begin(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of the next attempt."""
+        if self._session is None:
+            return ()
+        await self._calls.refresh(self._session)
+        self._token = self._session.access_token
+        return self._session.metadata()
 
     async def after(self, refusal: grpc.aio.AioRpcError) -> None:
         """Returns when it is time for the next attempt. Raises the error that the server meant
         when there is none.
         """
         code, details = refusal.code(), details_of(refusal)
-        if self._session and details.reason == "TOKEN_EXPIRED":
-            used, self._renewed = self._renewed, self._session.access_token
-            if not used:
-                await self._calls.refresh(self._session, expired=self._renewed)
-                return
-        self.unknown |= code in UNKNOWN
+        if self._session and details.reason == "TOKEN_EXPIRED" and not self._renewed:
+            self._renewed = True
+            await self._calls.refresh(self._session, expired=self._token)
+            return
+        self.unknown |= may_be_done(code)
         pause_s = self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311  spreads retries
-        again = code in UNKNOWN
+        again = is_passing(code, details)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and details.retry_after_s is not None:
             pause_s, again = max(pause_s, details.retry_after_s), True
         if not again or time.monotonic() + pause_s >= self.ends_s:
@@ -164,17 +172,14 @@ class Calls:
         """For RPCs that are not unary: `once` makes one attempt."""
         tries = Tries(self, session, write=write, deadline_s=deadline_s or self.deadline_s)
         if session is None or not write:
-            return await self._tried_again(once, session, tries)
+            return await self._tried_again(once, tries)
         until_s = asyncio.get_running_loop().time() + tries.left_s()
         async with session.writing(edge, until_s):
-            return await self._tried_again(once, session, tries)
+            return await self._tried_again(once, tries)
 
-    async def _tried_again(
-        self, once: Callable[[Attempt], Awaitable[R]], session: Session | None, tries: Tries
-    ) -> R:
+    async def _tried_again(self, once: Callable[[Attempt], Awaitable[R]], tries: Tries) -> R:
         while True:
-            await self.refresh(session)
-            metadata = session.metadata() if session else ()
+            metadata = await tries.begin()
             with self.connections.least_busy() as stubs:
                 try:
                     return await once(Attempt(stubs, tries.left_s(), metadata))

@@ -34,11 +34,11 @@ class Download:
             self._calls, self._session, write=False, deadline_s=self._calls.transfer_deadline_s
         )
         while True:
-            await self._calls.refresh(self._session)
+            metadata = await tries.begin()
             try:
                 with self._calls.connections.least_busy() as stubs:
                     call = stubs.media.DownloadMedia(
-                        self._request, metadata=self._session.metadata(), timeout=tries.left_s()
+                        self._request, metadata=metadata, timeout=tries.left_s()
                     )
                     skip_bytes = done_bytes
                     async for message in call:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import grpc
 
 from millrace.client.calls import ATTEMPT_S, Calls, Tries, new_request_id
-from millrace.client.refusals import UNKNOWN
+from millrace.client.refusals import details_of, is_passing
 from millrace.client.session import Session, take_position
 from social.v1 import likes_pb2 as pb
 
@@ -109,22 +109,23 @@ class Recording:
                     await self._work.wait()
                     self._tries.progressed()
                     continue
-                await self._calls.refresh(self._session)
+                metadata = await self._tries.begin()
                 try:
-                    await self._one_stream()
+                    await self._one_stream(metadata)
                     continue
                 except grpc.aio.AioRpcError as refused:
                     refusal = refused
-                if self._items or self._closing or refusal.code() not in UNKNOWN:
+                passing = is_passing(refusal.code(), details_of(refusal))
+                if self._items or self._closing or not passing:
                     await self._tries.after(refusal)
 
     def _has_position(self) -> bool:
         return self._positioned or not self.acknowledged
 
-    async def _one_stream(self) -> None:
+    async def _one_stream(self, metadata: tuple[tuple[str, str], ...]) -> None:
         with self._calls.connections.least_busy() as stubs:
             sent = self._session.positions
-            call = stubs.likes.RecordLikes(metadata=self._session.metadata())
+            call = stubs.likes.RecordLikes(metadata=metadata)
             sending = asyncio.create_task(self._send(call))
             self._moved_s = time.monotonic()
             self._positioned = False

@@ -8,14 +8,19 @@ from google.rpc import error_details_pb2, status_pb2
 from millrace import errors
 
 _DETAILS = "grpc-status-details-bin"
-# It is not known whether such a call did something.
 UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# What gRPC itself says when a connection ends under a call, as the moment has it.
+_BREAKS = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.CANCELLED,
+)
 # Such a refusal says nothing about an earlier attempt whose outcome is not known.
 _SAYS_NOTHING = (
     *UNKNOWN,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.INTERNAL,
+    *_BREAKS,
 )
 _ERRORS: dict[grpc.StatusCode, type[errors.MillraceError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
@@ -37,6 +42,16 @@ class Details:
 
     reason: str | None = None
     retry_after_s: float | None = None
+
+
+def may_be_done(code: grpc.StatusCode) -> bool:
+    """Whether a write that was refused so may have been done."""
+    return code in UNKNOWN or code in _BREAKS
+
+
+def is_passing(code: grpc.StatusCode, details: Details) -> bool:
+    """Whether another attempt may do better. An INTERNAL of our servers has a reason."""
+    return code in UNKNOWN or (code in _BREAKS and details.reason is None)
 
 
 def details_of(refusal: grpc.aio.AioRpcError) -> Details:

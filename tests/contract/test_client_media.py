@@ -57,7 +57,8 @@ async def test_bytes_files_and_iterators_are_uploaded(
     path.write_bytes(data)
     for source in (data, path, pieces(data, 100)):
         item = await client.upload(ana, source, "sea")
-        assert await client.download_to(ana, item.id, tmp_path / "copy.jpg")
+        header = await client.download_to(ana, item.id, tmp_path / "copy.jpg")
+        assert header.sha256 == item.sha256
         stored = (tmp_path / "copy.jpg").read_bytes()
         assert (len(stored), hashlib.sha256(stored).digest()) == (item.size_bytes, item.sha256)
         assert (await client.download(ana, item.id))[1] == stored

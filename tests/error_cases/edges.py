@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import grpc
 import pytest
 
+from services.call import Call
+from services.recording import Recording
+from services.sessions import Sessions
 from social.v1 import follows_pb2, follows_pb2_grpc, likes_pb2, likes_pb2_grpc
 from tests.error_cases.register import NOBODY, alike, case, request_id
 from tests.serving import Person, Refusal, World, refusal
@@ -49,3 +53,47 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
         (likes.UnlikeMedia, likes_pb2.UnlikeMediaRequest(request_id=request_id(), media_id=NOBODY)),
         (likes.ListLikers, likes_pb2.ListLikersRequest(media_id=NOBODY)),
     )
+
+
+def recording(world: World, ana: Person, *messages: tuple[str, int]) -> Any:
+    """The stream of these (request_id, number), one item each; read to its end."""
+    likes: Any = likes_pb2_grpc.LikesServiceStub(world.channel)
+    sent = [
+        likes_pb2.RecordLikesRequest(
+            request_id=name, likes=[likes_pb2.RecordedLike(sequence=number, media_id=NOBODY)]
+        )
+        for name, number in messages
+    ]
+    call = likes.RecordLikes(iter(sent), metadata=ana.metadata)
+
+    async def read_all() -> None:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
+    return read_all()
+
+
+@case("RecordLikes: an item whose number is not one more than the last")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    name = request_id()
+    return await refusal(recording(world, ana, (name, 1), (name, 3)))
+
+
+@case("RecordLikes: another request_id in one stream")
+async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
+    return await refusal(recording(world, ana, (request_id(), 1), (request_id(), 2)))
+
+
+@case("RecordLikes: nothing is sent for too long")
+async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
+    # The handler's settings alone: the frame's must stay what they are.
+    impatient = world.parts.settings.model_copy(update={"recording_idle_max_s": 0.05})
+    begun = Recording.__init__
+
+    def impatiently(self: Recording, call: Call, sessions: Sessions) -> None:
+        begun(self, call, sessions)
+        self._settings = impatient
+
+    patched.setattr(Recording, "__init__", impatiently)
+    likes: Any = likes_pb2_grpc.LikesServiceStub(world.channel)
+    return await refusal(likes.RecordLikes(metadata=ana.metadata).read())
