@@ -40,6 +40,36 @@ def check_media_changed(viewer_id: int, media: MediaFacts | None) -> None:
         raise PermissionDenied("only its author may change it", reason="NOT_THE_AUTHOR")
 
 
+@dataclass(frozen=True, slots=True)
+class CommentFacts:
+    """A comment of one item, whether its author stands, and whether it has been deleted."""
+
+    author_id: int
+    author_stands: bool
+    deleted: bool
+
+
+def check_comment_deleted(
+    viewer_id: int, comment: CommentFacts | None, media: MediaFacts | None
+) -> int:
+    """The author of the comment, which the viewer may delete, perhaps again.
+
+    It is for its author, whatever he sees of the item now, and for the item's author.
+    """
+    if comment is not None and comment.author_id == viewer_id:
+        return comment.author_id
+    check_media_seen(media)
+    moderates = media is not None and media.author_id == viewer_id
+    again = comment is not None and comment.deleted and moderates
+    if comment is None or not (again or (comment.author_stands and not comment.deleted)):
+        raise NotFound("there is no such comment", reason="COMMENT_NOT_FOUND")
+    if not moderates:
+        raise PermissionDenied(
+            "only its author and the item's may delete it", reason="NOT_THE_AUTHOR"
+        )
+    return comment.author_id
+
+
 def check_user_seen(stands: bool) -> None:
     if not stands:
         raise NotFound("there is no such user", reason="USER_NOT_FOUND")

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     page_size_default: int = 30
     page_size_max: int = 100
     followees_max: int = 7_500
+    comment_mentions_max: int = Field(default=20, ge=0, le=100)
     token_wait_ms: int = 250
     apply_wait_s: float = 5.0
     privacy_wait_s: float = 2.0

@@ -3,6 +3,7 @@
 A service without a servicer yet answers UNIMPLEMENTED to everything.
 """
 
+from services.comments import CommentsService
 from services.feed import FeedService
 from services.follows import FollowsService
 from services.likes import LikesService
@@ -43,6 +44,7 @@ def services_of(parts: Parts) -> list[Service]:
         "FollowsService": FollowsService(parts),
         "LikesService": LikesService(parts),
         "MediaService": MediaService(parts),
+        "CommentsService": CommentsService(parts),
         "FeedService": FeedService(parts),
     }
     return [

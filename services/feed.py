@@ -1,7 +1,7 @@
 """FeedService: GetFeed by definition. Not yet: WatchFeed."""
 
 from millrace.errors import StoreUnavailable
-from millrace.views import follows, likes, media, users
+from millrace.views import comments, follows, likes, media, users
 from millrace.views.feed import FeedReader
 from services import presentation
 from services.call import Call
@@ -17,7 +17,7 @@ class FeedService:
 
     async def get_feed(self, call: Call, request: pb.GetFeedRequest) -> pb.GetFeedResponse:
         page = page_of(call, "feed", call.user_id, request.page_size, request.page_token)
-        stale = await call.stale(media.VIEW, follows.VIEW, users.VIEW, likes.VIEW)
+        stale = await call.stale(media.VIEW, follows.VIEW, users.VIEW, likes.VIEW, comments.VIEW)
         if stale and request.require_complete:
             raise StoreUnavailable("the views are behind the caller's position")
         # Taken before the read: everything up to these is in the answer.

@@ -1,6 +1,6 @@
 """MediaService: bytes first, then the event that names them; reads of items and their bytes.
 
-Not yet: EditCaption, renditions. How an upload is published: `services/publishing.py`.
+Not yet: renditions. How an upload is published: `services/publishing.py`.
 """
 
 from collections.abc import AsyncIterator
@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 from millrace import policy
 from millrace.errors import InvalidRequest, NotFound, StoreUnavailable, Unimplemented
 from millrace.log.partitioner import key_of
-from millrace.views import likes, media, users
+from millrace.views import comments, likes, media, users
 from millrace.views.hydration import media_items
 from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR
 from services import presentation
 from services.call import Call
 from services.page import page_of
 from services.parts import Parts
+from services.personal_text import sealed
 from services.publishing import Publishing
-from social.log.v1.media_pb2 import MediaDeleted, MediaEvent
+from social.log.v1.media_pb2 import CaptionEdited, CaptionText, MediaDeleted, MediaEvent
 from social.v1 import media_pb2 as pb
 
 
@@ -40,7 +41,7 @@ class MediaService:
         return pb.UploadMediaResponse(media=presentation.media_item(items[media_id]))
 
     async def get_media(self, call: Call, request: pb.GetMediaRequest) -> pb.GetMediaResponse:
-        stale = await call.stale(media.VIEW, users.VIEW, likes.VIEW)
+        stale = await call.stale(media.VIEW, users.VIEW, likes.VIEW, comments.VIEW)
         ids = list(dict.fromkeys(request.media_ids))
         items = await media_items(self._store, ids, call.user_id)
         return pb.GetMediaResponse(
@@ -53,7 +54,7 @@ class MediaService:
     ) -> pb.ListUserMediaResponse:
         owner_id = request.user_id
         page = page_of(call, "user_media", owner_id, request.page_size, request.page_token)
-        stale = await call.stale(media.VIEW, users.VIEW, likes.VIEW)
+        stale = await call.stale(media.VIEW, users.VIEW, likes.VIEW, comments.VIEW)
         policy.check_user_seen(owner_id in await users.by_id(self._store, [owner_id]))
         edges = await MEDIA_BY_AUTHOR.page(
             self._store, owner_id, before=page.after, limit=page.limit + 1
@@ -94,6 +95,21 @@ class MediaService:
         except NotFound as error:
             # A row stands for bytes that were written before it: they are away, not gone.
             raise StoreUnavailable("the item's bytes are not there") from error
+
+    async def edit_caption(
+        self, call: Call, request: pb.EditCaptionRequest
+    ) -> pb.EditCaptionResponse:
+        media_id, user_id = request.media_id, call.user_id
+        await call.stale(media.VIEW, users.VIEW)
+        policy.check_media_changed(user_id, await self._facts.get(media_id))
+        edited = CaptionEdited(
+            media_id=media_id, author_id=user_id, at_ms=self._parts.clock.now_ms()
+        )
+        if request.caption:
+            text = CaptionText(caption=request.caption)
+            edited.sealed.CopyFrom(await sealed(self._parts, user_id, text))
+        await call.append("media", key_of(user_id), MediaEvent(caption_edited=edited))
+        return pb.EditCaptionResponse()
 
     async def delete_media(
         self, call: Call, request: pb.DeleteMediaRequest

@@ -2,9 +2,10 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from millrace.views.hydration import MediaItem, UserItem
+from millrace.views.hydration import CommentItem, MediaItem, UserItem
 from millrace.views.users import UserRow
-from social.v1 import media_pb2, users_pb2
+from services import mentions
+from social.v1 import comments_pb2, media_pb2, users_pb2
 
 
 def timestamp(milliseconds: int) -> Timestamp:
@@ -46,4 +47,16 @@ def media_item(item: MediaItem) -> media_pb2.MediaItem:
         likes_count=item.likes,
         comments_count=item.comments,
         viewer_likes=item.viewer_likes,
+    )
+
+
+def comment(item: CommentItem) -> comments_pb2.Comment:
+    row = item.row
+    return comments_pb2.Comment(
+        id=row.comment_id,
+        media_id=row.media_id,
+        author=user_summary(item.author),
+        text=row.text,
+        created_at=timestamp(row.added_ms),
+        mentions=mentions.standing(row.text, row.mentioned_ids, item.mentioned),
     )

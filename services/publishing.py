@@ -9,23 +9,20 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from uuid import UUID
 
-from millrace.auth.sealing import seal_text
 from millrace.content.cleaner import Content
 from millrace.content.kind import Kind
-from millrace.errors import AlreadyExists, FailedPrecondition, InvalidRequest, OutcomeUnknown
-from millrace.log.partitioner import key_of, partition_of
-from millrace.stores.fold import ClaimRow
+from millrace.errors import InvalidRequest
+from millrace.log.partitioner import key_of
+from millrace.log.port import Appended
 from millrace.stores.objects import object_key
 from millrace.views import media
 from millrace.views.media import MEDIA
 from services.call import Call
+from services.creation import create, created_before
 from services.parts import Parts
+from services.personal_text import sealed
 from social.log.v1 import media_pb2 as log
 from social.v1.media_pb2 import UploadMediaHeader
-
-# An id clashes when two processes mint in one millisecond for one partition; rarely, and never
-# so often.
-MINTS_MAX = 5
 
 _KINDS = {
     Kind.JPEG: log.MEDIA_KIND_JPEG,
@@ -67,30 +64,27 @@ class Publishing:
             body = hashlib.sha256(header.caption.encode() + b"\0" + spool.sha256).digest()
             # Asked before the costly part; the view decides anyway.
             await call.stale(media.VIEW)
-            if earlier := await self._claim(call, request_id):
-                return _answer(earlier, body)
+            earlier = await created_before(call, MEDIA, request_id, body)
+            if earlier is not None:
+                return earlier
             async with cleaner.clean(spool) as content:
                 return await self._create(call, header.caption, request_id, body, content)
 
     async def _create(
         self, call: Call, caption: str, request_id: bytes, body: bytes, content: Content
     ) -> int:
-        parts = self._parts
-        partition = partition_of(key_of(call.user_id), parts.log.partitions)
-        for _ in range(MINTS_MAX):
-            media_id = parts.ids.mint(partition)
+        author_id = call.user_id
+
+        async def append(media_id: int) -> Appended:
             key = object_key(media_id)
-            await parts.objects.put(key, content.chunks())
-            event = self._event(call.user_id, media_id, request_id, body, content, key)
-            await self._seal_caption(event, caption)
-            appended = await call.append(
-                "media", key_of(call.user_id), log.MediaEvent(uploaded=event)
-            )
-            await call.applied(media.VIEW, appended)
-            if claim := await self._claim(call, request_id):
-                return _answer(claim, body)
-            # The id was taken: nothing happened. Mint again under the same request_id.
-        raise OutcomeUnknown("every id that was minted was taken")
+            await self._parts.objects.put(key, content.chunks())
+            event = self._event(author_id, media_id, request_id, body, content, key)
+            if caption:
+                text = log.CaptionText(caption=caption)
+                event.sealed.CopyFrom(await sealed(self._parts, author_id, text))
+            return await call.append("media", key_of(author_id), log.MediaEvent(uploaded=event))
+
+        return await create(call, media.VIEW, MEDIA, request_id, body, append)
 
     def _event(
         self,
@@ -115,24 +109,3 @@ class Publishing:
             size_bytes=content.size_bytes,
             content_sha256=content.sha256,
         )
-
-    async def _seal_caption(self, event: log.MediaUploaded, caption: str) -> None:
-        if not caption:
-            return
-        data_key = await self._parts.data_keys.of(event.author_id)
-        if data_key is None:
-            raise FailedPrecondition("the account's text is being erased", reason="USER_ERASED")
-        event.sealed.CopyFrom(
-            seal_text(data_key, event.author_id, log.CaptionText(caption=caption))
-        )
-
-    async def _claim(self, call: Call, request_id: bytes) -> ClaimRow | None:
-        return await MEDIA.claimed_by(self._parts.views, call.user_id, request_id)
-
-
-def _answer(claim: ClaimRow, body: bytes) -> int:
-    if claim.body != body:
-        raise AlreadyExists(
-            "this request_id was used with another body", reason="REQUEST_ID_REUSED"
-        )
-    return claim.key

@@ -1,17 +1,18 @@
-"""From ids to what a client draws: media with author, counts and the viewer's like.
+"""From ids to what a client draws: media with author, counts and the viewer's like; comments.
 
 Batched: a page of n ids costs the same few reads as one id. What the views no longer hold, or
 the policy hides, is left out.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from millrace import policy
+from millrace.relations.entity import READ_KEYS_MAX
 from millrace.stores.port import ViewStore
-from millrace.views import media, users
-from millrace.views.comments import COMMENTS_BY_MEDIA
+from millrace.views import comments, media, users
+from millrace.views.comments import COMMENTS_BY_MEDIA, CommentRow
 from millrace.views.follows import FOLLOWS
 from millrace.views.likes import LIKES
 from millrace.views.media import MEDIA_BY_AUTHOR, MediaRow
@@ -37,6 +38,15 @@ class MediaItem:
     likes: int
     comments: int
     viewer_likes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommentItem:
+    """A comment as drawn. `mentioned`: those who stand of the row's `mentioned_ids`."""
+
+    row: CommentRow
+    author: UserRow
+    mentioned: frozenset[int]
 
 
 async def user_items(store: ViewStore, user_ids: Sequence[int]) -> dict[int, UserItem]:
@@ -90,6 +100,42 @@ async def media_facts(store: ViewStore, media_ids: Sequence[int]) -> dict[int, p
         )
         for media_id, row in rows.items()
     }
+
+
+async def comment_items(store: ViewStore, comment_ids: Sequence[int]) -> dict[int, CommentItem]:
+    """At most 100 comments by id; those of hidden authors are left out."""
+    rows = await comments.by_id(store, comment_ids)
+    ids = {row.author_id for row in rows.values()}
+    ids.update(user_id for row in rows.values() for user_id in row.mentioned_ids if user_id)
+    found = await _many_users(store, ids)
+    return {
+        comment_id: CommentItem(
+            row,
+            found[row.author_id],
+            frozenset(row.mentioned_ids) & found.keys(),
+        )
+        for comment_id, row in rows.items()
+        if row.author_id in found
+    }
+
+
+async def comment_facts(
+    store: ViewStore, comment_id: int, media_id: int
+) -> policy.CommentFacts | None:
+    """What the policy asks about a comment under this item, deleted or not."""
+    row = (await comments.by_id_deleted_too(store, [comment_id])).get(comment_id)
+    if row is None or row.media_id != media_id:
+        return None
+    stands = row.author_id in await users.by_id(store, [row.author_id])
+    return policy.CommentFacts(row.author_id, author_stands=stands, deleted=row.deleted)
+
+
+async def _many_users(store: ViewStore, user_ids: Iterable[int]) -> dict[int, UserRow]:
+    """Any number. One read after another: a page of mentions must not take all connections."""
+    ids, found = list(user_ids), {}
+    for start in range(0, len(ids), READ_KEYS_MAX):
+        found |= await users.by_id(store, ids[start : start + READ_KEYS_MAX])
+    return found
 
 
 async def user_rows(store: ViewStore, user_ids: Sequence[int]) -> list[UserRow]:

@@ -11,7 +11,7 @@ from millrace.auth.keys import ensure_keys
 from millrace.clock import ManualClock
 from millrace.errors import OutcomeUnknown, StoreUnavailable
 from millrace.views import users
-from social.v1 import comments_pb2, comments_pb2_grpc, follows_pb2, follows_pb2_grpc
+from social.v1 import activity_pb2, activity_pb2_grpc, follows_pb2, follows_pb2_grpc
 from tests.error_cases.register import at, case, ended, failing, read, read_as, register, update
 from tests.serving import Person, Refusal, World, position_of, refusal, serving
 
@@ -123,9 +123,9 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
 
 @case("An RPC that is still to come")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
-    comments: Any = comments_pb2_grpc.CommentsServiceStub(world.channel)
-    request = comments_pb2.ListCommentsRequest(media_id=1)
-    return await refusal(comments.ListComments(request, metadata=ana.metadata))
+    activity: Any = activity_pb2_grpc.ActivityServiceStub(world.channel)
+    request = activity_pb2.ListActivityRequest()
+    return await refusal(activity.ListActivity(request, metadata=ana.metadata))
 
 
 @case("An RPC that no proto has")

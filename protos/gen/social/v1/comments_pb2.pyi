@@ -48,7 +48,7 @@ class Comment(_message.Message):
 
     @_builtins.property
     def mentions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mention]:
-        """Whom its "@handle"s mean: those who stand, in the order of the text."""
+        """Whom its "@handle"s mean: those who stand, in the order of the text, each handle once."""
 
     def __init__(
         self,
@@ -70,7 +70,13 @@ Global___Comment: _TypeAlias = Comment  # noqa: Y015
 
 @_typing.final
 class Mention(_message.Message):
-    """A user who is mentioned in a text. His handle may have changed since."""
+    """A user who is mentioned in a text. His handle may have changed since.
+
+    A mention is "@" and a handle: the longest run of A-Z, a-z, 0-9, "_" and "." after it, without
+    the dots at its end, which belong to the sentence; 3 to 30 characters. "@" counts only where no
+    letter, digit, "_", "@" or "/" is before it, and no other letter, digit or "@" after the run:
+    a@bob.com and addresses of pages mention nobody. Handles that differ in case only are one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -108,7 +114,9 @@ class AddCommentRequest(_message.Message):
     media_id: _builtins.int
     """Which item."""
     text: _builtins.str
-    """1 to 1,000 characters. "@handle" mentions a user."""
+    """1 to 1,000 characters. "@handle" mentions a user: the first 20 different ones do, more stay
+    text.
+    """
     def __init__(
         self,
         *,

@@ -57,16 +57,19 @@ class CommentsServiceServicer:
     """
 
     def AddComment(self, request, context):
-        """Comments on an item. Answers when the view holds the comment.
-        NOT_FOUND: no such item for this viewer. ALREADY_EXISTS: this request_id was used with another
-        body.
+        """Comments on an item. Answers when the view holds the comment, with the comment as it stands.
+        NOT_FOUND: no such item for this viewer, or, for a retry, the comment has been deleted since.
+        ALREADY_EXISTS: this request_id was used with another body.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteComment(self, request, context):
-        """Deletes a comment, for its author and for the media item's. NOT_FOUND, PERMISSION_DENIED.
+        """Deletes a comment for ever, for its author and for the media item's. Again it succeeds again.
+        Its author may delete it even when he does not see the item any more.
+        NOT_FOUND: no such item for this viewer, or no such comment under it. PERMISSION_DENIED: he sees
+        it, and neither it nor the item is his.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -16,12 +16,16 @@ class CommentsServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AddComment: _aio.UnaryUnaryMultiCallable[_comments_pb2.AddCommentRequest, _comments_pb2.AddCommentResponse]
-    """Comments on an item. Answers when the view holds the comment.
-    NOT_FOUND: no such item for this viewer. ALREADY_EXISTS: this request_id was used with another
-    body.
+    """Comments on an item. Answers when the view holds the comment, with the comment as it stands.
+    NOT_FOUND: no such item for this viewer, or, for a retry, the comment has been deleted since.
+    ALREADY_EXISTS: this request_id was used with another body.
     """
     DeleteComment: _aio.UnaryUnaryMultiCallable[_comments_pb2.DeleteCommentRequest, _comments_pb2.DeleteCommentResponse]
-    """Deletes a comment, for its author and for the media item's. NOT_FOUND, PERMISSION_DENIED."""
+    """Deletes a comment for ever, for its author and for the media item's. Again it succeeds again.
+    Its author may delete it even when he does not see the item any more.
+    NOT_FOUND: no such item for this viewer, or no such comment under it. PERMISSION_DENIED: he sees
+    it, and neither it nor the item is his.
+    """
     ListComments: _aio.UnaryUnaryMultiCallable[_comments_pb2.ListCommentsRequest, _comments_pb2.ListCommentsResponse]
     """Lists an item's comments. NOT_FOUND: no such item for this viewer."""
 
@@ -33,9 +37,9 @@ class CommentsServiceServicer:
         request: _comments_pb2.AddCommentRequest,
         context: _aio.ServicerContext[_comments_pb2.AddCommentRequest, _abc.Awaitable[_comments_pb2.AddCommentResponse]],
     ) -> _abc.Awaitable[_comments_pb2.AddCommentResponse]:
-        """Comments on an item. Answers when the view holds the comment.
-        NOT_FOUND: no such item for this viewer. ALREADY_EXISTS: this request_id was used with another
-        body.
+        """Comments on an item. Answers when the view holds the comment, with the comment as it stands.
+        NOT_FOUND: no such item for this viewer, or, for a retry, the comment has been deleted since.
+        ALREADY_EXISTS: this request_id was used with another body.
         """
 
     def DeleteComment(
@@ -43,7 +47,11 @@ class CommentsServiceServicer:
         request: _comments_pb2.DeleteCommentRequest,
         context: _aio.ServicerContext[_comments_pb2.DeleteCommentRequest, _abc.Awaitable[_comments_pb2.DeleteCommentResponse]],
     ) -> _abc.Awaitable[_comments_pb2.DeleteCommentResponse]:
-        """Deletes a comment, for its author and for the media item's. NOT_FOUND, PERMISSION_DENIED."""
+        """Deletes a comment for ever, for its author and for the media item's. Again it succeeds again.
+        Its author may delete it even when he does not see the item any more.
+        NOT_FOUND: no such item for this viewer, or no such comment under it. PERMISSION_DENIED: he sees
+        it, and neither it nor the item is his.
+        """
 
     def ListComments(
         self,

@@ -105,7 +105,8 @@ class MediaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EditCaption(self, request, context):
-        """Replaces the caption of one's own item. NOT_FOUND, PERMISSION_DENIED.
+        """Replaces the caption of one's own item; the last one in the log counts. NOT_FOUND,
+        PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

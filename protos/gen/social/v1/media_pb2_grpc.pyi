@@ -31,7 +31,9 @@ class MediaServiceStub:
     viewer. UNIMPLEMENTED: a rendition that is not made yet.
     """
     EditCaption: _aio.UnaryUnaryMultiCallable[_media_pb2.EditCaptionRequest, _media_pb2.EditCaptionResponse]
-    """Replaces the caption of one's own item. NOT_FOUND, PERMISSION_DENIED."""
+    """Replaces the caption of one's own item; the last one in the log counts. NOT_FOUND,
+    PERMISSION_DENIED.
+    """
     DeleteMedia: _aio.UnaryUnaryMultiCallable[_media_pb2.DeleteMediaRequest, _media_pb2.DeleteMediaResponse]
     """Deletes one's own item for ever. NOT_FOUND, PERMISSION_DENIED."""
 
@@ -78,7 +80,9 @@ class MediaServiceServicer:
         request: _media_pb2.EditCaptionRequest,
         context: _aio.ServicerContext[_media_pb2.EditCaptionRequest, _abc.Awaitable[_media_pb2.EditCaptionResponse]],
     ) -> _abc.Awaitable[_media_pb2.EditCaptionResponse]:
-        """Replaces the caption of one's own item. NOT_FOUND, PERMISSION_DENIED."""
+        """Replaces the caption of one's own item; the last one in the log counts. NOT_FOUND,
+        PERMISSION_DENIED.
+        """
 
     def DeleteMedia(
         self,
