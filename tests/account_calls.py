@@ -1,10 +1,25 @@
 """The RPCs of one's own account, as calls that a test may await or expect to be refused."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from social.v1 import users_pb2 as pb
-from tests.serving import PASSWORD, Person, World, new_request_id
+import grpc
+import pytest
 
+from social.v1 import (
+    feed_pb2,
+    feed_pb2_grpc,
+    follows_pb2,
+    follows_pb2_grpc,
+    likes_pb2,
+    likes_pb2_grpc,
+    media_pb2,
+    media_pb2_grpc,
+)
+from social.v1 import users_pb2 as pb
+from tests.serving import PASSWORD, Person, World, new_request_id, refusal
+
+OTHER = "another horse"
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -51,3 +66,55 @@ async def found(world: World, metadata: Metadata, *handles: str, ids: Any = ()) 
     """The handles under which these are shown."""
     request = pb.GetUsersRequest(handles=handles, user_ids=ids)
     return [user.handle for user in (await world.users.GetUsers(request, metadata=metadata)).users]
+
+
+async def opens(world: World, token: str) -> str:
+    """Why this access token does not open GetUsers; empty when it does."""
+    asked = pb.GetUsersRequest(user_ids=[1])
+    try:
+        await world.users.GetUsers(asked, metadata=bearer(token))
+    except grpc.aio.AioRpcError:
+        return (await refusal(world.users.GetUsers(asked, metadata=bearer(token)))).reason
+    return ""
+
+
+async def reason(call: Any) -> str:
+    return (await refusal(call)).reason
+
+
+def before(
+    patched: pytest.MonkeyPatch, of: object, method: str, first: Callable[[], Awaitable[Any]]
+) -> None:
+    """The next call of this method waits until `first` has been done; later ones do not."""
+    right, calls = getattr(of, method), 0
+
+    async def late(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await first()
+        return await right(*arguments)
+
+    patched.setattr(of, method, late)
+
+
+def calls_of_every_service(world: World, metadata: Metadata) -> list[Any]:
+    channel = world.channel
+    stubs: list[tuple[Any, Any]] = [
+        (
+            media_pb2_grpc.MediaServiceStub(channel).GetMedia,
+            media_pb2.GetMediaRequest(media_ids=[1]),
+        ),
+        (
+            follows_pb2_grpc.FollowsServiceStub(channel).ListFollowers,
+            follows_pb2.ListFollowersRequest(user_id=1),
+        ),
+        (
+            likes_pb2_grpc.LikesServiceStub(channel).ListLikers,
+            likes_pb2.ListLikersRequest(media_id=1),
+        ),
+        (feed_pb2_grpc.FeedServiceStub(channel).GetFeed, feed_pb2.GetFeedRequest()),
+        (world.users.GetUsers, pb.GetUsersRequest(user_ids=[1])),
+    ]
+    calls = [rpc(request, metadata=metadata) for rpc, request in stubs]
+    return [*calls, deactivate(world, metadata), change_password(world, metadata, OTHER)]
