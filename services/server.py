@@ -21,6 +21,10 @@ from services.rpc import Service
 log = logger("services.server")
 
 LOOPBACK = "127.0.0.1"
+# From its soft limit on gRPC refuses metadata by chance, so the two limits are one here.
+METADATA_BYTES_MAX = 16 * 1024
+# Until a client has acknowledged our settings, gRPC takes 16 MiB of metadata a call from it.
+SETTINGS_ACKNOWLEDGED_MS_MAX = 5_000
 
 
 class Server:
@@ -69,6 +73,9 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", settings.grpc_message_bytes_max),
         ("grpc.max_send_message_length", settings.grpc_message_bytes_max),
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.http2.settings_timeout", SETTINGS_ACKNOWLEDGED_MS_MAX),
         ("grpc.max_concurrent_streams", settings.grpc_streams_max),
         # A connection sticks to one process: an end of its life spreads clients over all of them.
         # What is under way then may end as usual, the longest of which is an upload.
