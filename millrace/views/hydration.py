@@ -132,7 +132,8 @@ async def comment_facts(
 
 async def _many_users(store: ViewStore, user_ids: Iterable[int]) -> dict[int, UserRow]:
     """Any number. One read after another: a page of mentions must not take all connections."""
-    ids, found = list(user_ids), {}
+    ids = list(user_ids)
+    found: dict[int, UserRow] = {}
     for start in range(0, len(ids), READ_KEYS_MAX):
         found |= await users.by_id(store, ids[start : start + READ_KEYS_MAX])
     return found

@@ -1,5 +1,7 @@
 """What `comments.project` and CaptionEdited do to rows, and which events they refuse."""
 
+from typing import Any
+
 import pytest
 from google.protobuf.message import Message
 
@@ -19,9 +21,9 @@ def event(message: Message, *, key: int = ANA, text: bytes = b"") -> Event:
 
 
 def added(**changed: int) -> log.CommentAdded:
-    fields = {"comment_id": COMMENT, "media_id": ITEM, "author_id": ANA, "at_ms": 9, **changed}
+    fields: dict[str, Any] = {"comment_id": COMMENT, "media_id": ITEM, "author_id": ANA, **changed}
     return log.CommentAdded(
-        **fields, request_id=b"r" * 16, body_sha256=b"b" * 32, mentioned_ids=[3, 0]
+        **fields, at_ms=9, request_id=b"r" * 16, body_sha256=b"b" * 32, mentioned_ids=[3, 0]
     )
 
 
