@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from millrace.client import Client, Session, new_request_id
-from millrace.errors import AlreadyExists, Unauthenticated
+from millrace.errors import AlreadyExists, NotFound, PermissionDenied, Unauthenticated
 from millrace.traffic.actors import Cast
 from millrace.traffic.checks import feed_of
 from millrace.traffic.plan import Rpc, make_plan
@@ -100,6 +100,34 @@ async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMi
     sessions = [actor.session for actor in cast.online()]
     for check in await millrace.all_checks(sessions, record):
         assert check.passed, check
+
+
+async def test_comments_and_a_new_caption(running_millrace: RunningMillrace) -> None:
+    client = running_millrace.client
+    gil = await client.register("gil", PASSWORD)
+    hana = await client.register("hana", PASSWORD)
+    item = await client.upload(gil, picture(4), "at dawn")
+    await client.edit_caption(gil, item.id, "at noon")
+    request_id = new_request_id()
+    first = await client.add_comment(hana, item.id, "Well done, @Gil.", request_id=request_id)
+    assert [(one.handle, one.user_id) for one in first.mentions] == [("Gil", gil.user_id)]
+    again = await client.add_comment(hana, item.id, "Well done, @Gil.", request_id=request_id)
+    assert again == first
+    with pytest.raises(AlreadyExists):
+        await client.add_comment(hana, item.id, "Well done.", request_id=request_id)
+    thanks = await client.add_comment(gil, item.id, "thanks")
+    assert [one async for one in client.comments(hana, item.id, page_size=1)] == [thanks, first]
+    drawn = (await client.get_media(gil, [item.id])).items[0]
+    assert (drawn.caption, drawn.comments_count) == ("at noon", 2)
+
+    with pytest.raises(PermissionDenied):
+        await client.delete_comment(hana, item.id, thanks.id)
+    # The item's author deletes it: the event lies in the partition of the comment's author.
+    assert await client.delete_comment(gil, item.id, first.id)
+    assert [one.id async for one in client.comments(gil, item.id)] == [thanks.id]
+    with pytest.raises(NotFound):
+        await client.add_comment(hana, item.id, "Well done, @Gil.", request_id=request_id)
+    assert (await client.get_media(hana, [item.id])).items[0].comments_count == 1
 
 
 async def test_killed_processes_come_back_and_nothing_acknowledged_is_lost(
