@@ -26,12 +26,16 @@ from social.log.v1.media_pb2 import (
     MediaEvent,
     MediaUploaded,
 )
-from social.log.v1.names_pb2 import NameClaimed, NamesEvent
+from social.log.v1.names_pb2 import NameClaimed, NameFreed, NamesEvent
 from social.log.v1.sealed_pb2 import Sealed
 from social.log.v1.users_pb2 import (
+    HandleChanged,
+    HandleText,
     ProfileText,
     ProfileUpdated,
     RegistrationText,
+    UserDeactivated,
+    UserReactivated,
     UserRegistered,
     UsersEvent,
 )
@@ -70,12 +74,17 @@ comment = st.tuples(st.just("comment"), users, comments, st.sampled_from(MEDIA[:
 )
 uncomment = st.tuples(st.just("uncomment"), users, comments, st.sampled_from(MEDIA[:2])).map(_own)
 claim = st.tuples(st.just("claim"), names, users, requests)
+# A claim is spoken of by its name and by which of the claims of that name it is.
+nth = st.integers(0, 3)
+free = st.tuples(st.just("free"), names, nth, users)
+handle = st.tuples(st.just("handle"), users, names, nth, st.one_of(st.none(), names), nth)
+away = st.tuples(st.sampled_from(["deactivate", "reactivate"]), users)
 register = st.tuples(st.just("register"), users)
 profile = st.tuples(st.just("profile"), users, st.text("ab", max_size=3))
 operations = st.lists(
     st.one_of(
         *(follow, follow, like, like, upload, delete, caption, comment, comment, uncomment),
-        *(claim, register, profile),
+        *(claim, register, profile, claim, free, handle, handle, away),
     ),
     max_size=60,
 )
@@ -163,6 +172,30 @@ def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
         case ("claim", name, a, request):
             claimed = NameClaimed(name_key=name, user_id=a, at_ms=AT_MS, request_id=request)
             return history.append("names", name, NamesEvent(claimed=claimed).SerializeToString())
+        case ("free", name, which, a):
+            number = claim_number(history, name, which)
+            freed = NameFreed(name_key=name, user_id=a, claim_number=number, at_ms=AT_MS)
+            return history.append("names", name, NamesEvent(freed=freed).SerializeToString())
+        case ("handle", a, name, which, old, old_which):
+            text = HandleText(handle=f"user{a} as {int(name)}").SerializeToString()
+            handle = HandleChanged(
+                user_id=a,
+                at_ms=AT_MS,
+                name_key=name,
+                claim_number=claim_number(history, name, which),
+                sealed=_plain(a, text),
+                # As of a registration, which cites no claim here.
+                frees_name_key=old or b"",
+                frees_claim_number=claim_number(history, old, old_which) if old else 0,
+            )
+            value = UsersEvent(handle_changed=handle).SerializeToString()
+            return history.append("users", key_of(a), value)
+        case ("deactivate", a):
+            gone = UsersEvent(deactivated=UserDeactivated(user_id=a, at_ms=AT_MS))
+            return history.append("users", key_of(a), gone.SerializeToString())
+        case ("reactivate", a):
+            back = UsersEvent(reactivated=UserReactivated(user_id=a, at_ms=AT_MS))
+            return history.append("users", key_of(a), back.SerializeToString())
         case ("register", a):
             text = RegistrationText(handle=f"user{a}").SerializeToString()
             user = UserRegistered(user_id=a, at_ms=AT_MS, sealed=_plain(a, text))
@@ -174,6 +207,16 @@ def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
             value = UsersEvent(profile_updated=changed).SerializeToString()
             return history.append("users", key_of(a), value)
     raise ValueError(op)
+
+
+def claim_number(history: History, name: bytes, which: int) -> int:
+    """The number of this one of the claims of a name, or of none."""
+    claims = [
+        record.number
+        for record in history.partitions["names", partition_of(name, PARTITIONS)]
+        if record.key == name and NamesEvent.FromString(record.value or b"").HasField("claimed")
+    ]
+    return claims[-1 - which % len(claims)] if claims else 99
 
 
 class Model:
@@ -188,8 +231,11 @@ class Model:
         # Comment -> media item, author, whether it stands.
         self.comments: dict[int, tuple[int, int, bool]] = {}
         self.comment_requests: dict[tuple[int, bytes], int] = {}
-        self.names: dict[bytes, int] = {}
+        # Name -> who holds it, by which claim. User -> the claim that he cites, and his handle.
+        self.names: dict[bytes, tuple[int, int]] = {}
+        self.handles: dict[int, tuple[bytes, int, str]] = {}
         self.bios: dict[int, str] = {}
+        self.away: set[int] = set()
 
     def apply(self, op: tuple, record: Record) -> None:  # type: ignore[type-arg]
         match op:
@@ -220,9 +266,31 @@ class Model:
                 if self.comments.get(c) == (m, a, True):
                     self.comments[c] = (m, a, False)
             case ("claim", name, a, _):
-                self.names.setdefault(name, a)
+                self.names.setdefault(name, (a, record.number))
+            case ("free", name, _, a):
+                freed = NamesEvent.FromString(record.value or b"").freed
+                if self.names.get(name) == (a, freed.claim_number):
+                    del self.names[name]
+            case ("handle", a, name, *_):
+                changed = UsersEvent.FromString(record.value or b"").handle_changed
+                old = (changed.frees_name_key, changed.frees_claim_number)
+                if self.handles.get(a, ())[:2] == old:
+                    self.handles[a] = (name, changed.claim_number, f"user{a} as {int(name)}")
+            case ("deactivate", a) if a in self.bios:
+                self.away.add(a)
+            case ("reactivate", a):
+                self.away.discard(a)
             case ("register", a):
                 self.bios.setdefault(a, "")
+                self.handles.setdefault(a, (b"", 0, f"user{a}"))
             case ("profile", a, bio):
                 if a in self.bios:
                     self.bios[a] = bio
+
+    def shown(self) -> dict[int, str]:
+        """Users who stand, and the handle of each: empty while the name's holder is another."""
+        return {
+            user: handle if self.names.get(name) == (user, number) else ""
+            for user, (name, number, handle) in self.handles.items()
+            if user not in self.away
+        }

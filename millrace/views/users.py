@@ -184,7 +184,10 @@ async def by_id_deactivated_too(store: ViewStore, user_ids: Iterable[int]) -> di
     for key, row in rows.items():
         user_id = cast(int, key[0])
         holder = names.get(cast(bytes, row.values["name_key"]))
-        agrees = holder is not None and holder.claim_number == row.values["claim_number"]
+        agrees = holder is not None and (holder.user_id, holder.claim_number) == (
+            user_id,
+            row.values["claim_number"],
+        )
         users[user_id] = _user_row(user_id, row, handle_shown=agrees)
     return users
 

@@ -145,9 +145,17 @@ async def check_equal(store: ViewStore, model: Model) -> None:
         assert claim.key == media_id
     await check_comments(store, model)
     holders = await users.by_name(store, model.names)
-    assert {name: row.user_id for name, row in holders.items()} == model.names
+    found_names = {name: (row.user_id, row.claim_number) for name, row in holders.items()}
+    assert found_names == model.names
     found = await USERS.get_many(store, [(one,) for one in everyone])
     assert {key[0]: row.values["bio"] for key, row in found.items()} == model.bios
+    cited = {
+        key[0]: tuple(row.values[column] for column in ("name_key", "claim_number", "handle"))
+        for key, row in found.items()
+    }
+    assert cited == model.handles
+    shown = await users.by_id(store, everyone)
+    assert {user_id: row.handle for user_id, row in shown.items()} == model.shown()
     assert NAMES.reusable
 
 
