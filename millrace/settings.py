@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     log_replication: int = Field(default=1, ge=1)
     append_timeout_s: float = 5.0
     append_batch_bytes_max: int = 512 * 1024
-    append_linger_ms: int = 5
+    append_pause_ms: float = Field(default=5.0, ge=0, le=100)
     log_compression: Literal["", "lz4", "zstd"] = "lz4"
     log_request_timeout_ms: int = 10_000
     log_create_timeout_s: float = 30.0

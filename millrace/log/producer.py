@@ -5,6 +5,10 @@ has used up sequence numbers that the broker never saw: each later batch of that
 then refused as well. So every append has a deadline of its own, and after a refusal the
 producer is replaced by a new one.
 
+Its linger holds each partition's batch by itself, so that each goes in a request of its own, and
+holds one who writes alone as well. So appends take turns here instead: what comes within
+`append_pause_ms` of the last turn goes together with the next one, in one request.
+
 Not: which partition a key belongs to, or numbers.
 """
 
@@ -35,6 +39,7 @@ class Producer:
         self._starting = asyncio.Lock()
         self._partitions: dict[str, int] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self._turns = Turns(settings.append_pause_ms / 1000)
 
     async def append(
         self,
@@ -50,6 +55,7 @@ class Producer:
         accepted = False
         try:
             async with asyncio.timeout(timeout_s):
+                await self._turns.next()
                 producer = self._live or await self._start()
                 delivery = await producer.send(
                     topic, value, key, partition, headers=list(headers.items())
@@ -118,7 +124,6 @@ class Producer:
                 enable_idempotence=True,
                 acks="all",
                 compression_type=settings.log_compression or None,
-                linger_ms=settings.append_linger_ms,
                 max_batch_size=settings.append_batch_bytes_max,
                 # Keys and headers have their place besides the largest value.
                 max_request_size=settings.append_batch_bytes_max + 16 * 1024,
@@ -158,6 +163,35 @@ class Producer:
             task = asyncio.create_task(_stop(producer, self._settings.append_timeout_s))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
+
+
+class Turns:
+    """Who comes alone has his turn at once, who comes within `pause_s` of a turn has the next."""
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self._next_s = float("-inf")
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def next(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            now_s = loop.time()
+            if now_s >= self._next_s:
+                self._next_s = now_s + self._pause_s
+                return
+            loop.call_at(self._next_s, self.begin)
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def begin(self) -> None:
+        """All who wait have their turn now."""
+        self._next_s = asyncio.get_running_loop().time() + self._pause_s
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
 
 
 class _Bulk:
