@@ -5,11 +5,12 @@ operation = operations.next()
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.message import Message
 
@@ -48,20 +49,14 @@ class Operation:
 
 
 class Operations:
-    """`without`: RPCs that are not served."""
-
-    def __init__(
-        self, rng: Random, answers: Answers, *, lane: int = 0, without: Collection[str] = ()
-    ) -> None:
+    def __init__(self, rng: Random, answers: Answers, *, lane: int = 0) -> None:
         self._rng = rng
         self._answers = answers
         self.requests = Requests(rng, answers, lane=lane)
-        self._rpcs = [one for one in WEIGHTS if one not in without]
-        self._weights = [WEIGHTS[one] for one in self._rpcs]
 
     def next(self) -> Operation:
         rng = self._rng
-        method = rng.choices(self._rpcs, self._weights)[0]
+        method = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         if len(self.active()) < ACTIVE_MIN and method != "ReactivateUser":
             few = len(self.requests.users()) < USERS_MAX // 2
             method = "Register" if few else "LogIn"
@@ -92,8 +87,10 @@ class Operations:
             return rng.choice(("", "garbled", rng.choice(list(sessions))[:-3] + "AAA"))
         open_to = set(active)
         closed = [one for one in sessions if one not in open_to][-30:]
-        wanted = {"ReactivateUser": 0.7, "LogOut": 0.3}.get(method, 0.06)
-        if closed and chance < wanted:
+        back = [one for one in closed if not sessions[one].ended]
+        if back and method == "ReactivateUser" and chance < 0.8:
+            return rng.choice(back)
+        if closed and chance < {"LogOut": 0.3}.get(method, 0.06):
             return rng.choice(closed)
         owners = self._owners(method, request)
         owning = [one for one in active if sessions[one].user_id in owners]
@@ -102,9 +99,14 @@ class Operations:
         return rng.choice(active or list(sessions))
 
     def _owners(self, method: str, request: Any) -> set[int]:
-        """Who may do it, where that is not everybody."""
+        """Whose it is, where it is somebody's."""
         state = self._answers.state
         owners = set()
+        if method in ("AddComment", "UploadMedia"):
+            # Whoever made the same request before.
+            made = state.remarks if method == "AddComment" else state.uploads
+            named = getattr(request, "header", request).request_id
+            owners |= {author for author, one in made if named and one == UUID(named).bytes}
         if method in ("EditCaption", "DeleteMedia", "DeleteComment"):
             item = state.media.get(request.media_id)
             owners |= {item.author_id} if item else set()

@@ -88,7 +88,7 @@ class Requests:
     def _again(self, kind: str) -> Any:
         """A request that was made before, now and then."""
         made = self._made.setdefault(kind, [])
-        return self._rng.choice(made[-20:]) if made and self._rng.random() < SOMETIMES else None
+        return self._rng.choice(made[-8:]) if made and self._rng.random() < SOMETIMES else None
 
     def _remember(self, kind: str, made: Any) -> Any:
         self._made.setdefault(kind, []).append(made)
@@ -120,8 +120,10 @@ class Requests:
             return users_pb2.LogInRequest(
                 handle=self._handle(), password=self._rng.choice(PASSWORDS)
             )
-        user = self._rng.choice(users)
-        handle = self._answers.state.handle(user)
+        state = self._answers.state
+        hidden = [user for user in users if not state.stands(user)]
+        user = self._rng.choice(hidden if hidden and self._rng.random() < 0.3 else users)
+        handle = state.handle(user)
         right = self._answers.accounts.passwords[user]
         wrong = self._rng.random() < SOMETIMES
         return users_pb2.LogInRequest(
@@ -133,14 +135,15 @@ class Requests:
         sessions = list(dict.fromkeys(self._answers.accounts.sessions.values()))
         shown = "none of ours"
         if sessions and self._rng.random() > RARELY:
-            # Few sessions, so that some are old enough for a token to be shown too late.
-            tokens = self._rng.choice(sessions[-8:]).refresh_tokens
+            # Some again and again, so that a token may be shown too late.
+            often = sorted(sessions[-30:], key=lambda session: len(session.refresh_tokens))[-6:]
+            tokens = self._rng.choice(often + sessions[-6:]).refresh_tokens
             which = self._rng.choices((-1, -2, 0), (75, 15, 10))[0]
             shown = tokens[which] if len(tokens) > 1 else tokens[0]
         return users_pb2.RefreshTokenRequest(refresh_token=shown)
 
     def log_out(self) -> Message:
-        everywhere = self._rng.random() < SOMETIMES
+        everywhere = self._rng.random() < 2 * SOMETIMES
         return users_pb2.LogOutRequest(request_id=self._request_id(), all_sessions=everywhere)
 
     def change_password(self) -> Message:
@@ -284,7 +287,7 @@ class Requests:
         if not comments or self._rng.random() < RARELY:
             return self._media(), NOBODY
         fresh = standing and self._rng.random() < 1 - SOMETIMES
-        comment_id = self._rng.choice(standing[-60:] if fresh else list(comments))
+        comment_id = self._rng.choice(standing[-12:] if fresh else list(comments))
         apart = self._rng.random() < RARELY
         return self._media() if apart else comments[comment_id].media_id, comment_id
 

@@ -117,9 +117,9 @@ async def running_millrace(
 
 @asynccontextmanager
 async def running(
-    stack: StackStatus, folder: Path, *, postgres_dsn: str = ""
+    stack: StackStatus, folder: Path, *, postgres_dsn: str = "", **changed: object
 ) -> AsyncIterator[RunningMillrace]:
-    """`postgres_dsn`: another PostgreSQL than the stack's."""
+    """`postgres_dsn`: another PostgreSQL than the stack's. `changed`: settings."""
     name = f"t{secrets.token_hex(5)}"
     async with _database(postgres_dsn or str(stack.settings["postgres_dsn"]), name) as dsn:
         environment = {
@@ -130,6 +130,7 @@ async def running(
             "MILLRACE_KEYS_DIR": str(folder / "keys"),
             "MILLRACE_OBJECTS_URL": f"file://{folder / 'objects'}",
             "MILLRACE_LOG_PARTITIONS": "4",
+            **{f"MILLRACE_{setting.upper()}": str(value) for setting, value in changed.items()},
         }
         supervised = StackSettings(
             data_dir=folder / "processes",
