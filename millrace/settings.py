@@ -151,6 +151,26 @@ class Settings(BaseSettings):
     sweep_interval_s: int = 3600
     sweep_wait_s: float = 60.0
 
+    # Rates and streams
+    rate_sync_ms: int = Field(default=200, ge=1)
+    rate_keys_max: int = Field(default=20_000, ge=1)
+    rate_sync_keys_max: int = Field(default=1_000, ge=1)
+    rate_loopback: bool = False
+    rate_window_s: int = Field(default=10, ge=1)
+    rate_user_calls_per_s_max: int = 1_000
+    rate_user_writes_per_s_max: int = 500
+    rate_address_calls_per_s_max: int = 5_000
+    rate_registers_per_hour_max: int = 100
+    rate_log_in_window_s: int = Field(default=900, ge=1)
+    rate_log_in_failures_max: int = 10
+    rate_log_in_address_failures_max: int = 200
+    rate_log_in_handle_failures_max: int = 100
+    rate_uploads_per_hour_max: int = 5_000
+    rate_stream_bytes_per_hour_max: int = 20 * 1024 * 1024 * 1024
+    streams_max: int = 1_000
+    streams_a_user_max: int = 64
+    stream_idle_max_s: float = 30.0
+
     # Processes
     grpc_address: str = "127.0.0.1:50051"
     grpc_streams_max: int = 1_000

@@ -21,6 +21,7 @@ from millrace.observe.health import Metrics, write_ports
 from millrace.settings import Settings
 from millrace.startup import CANNOT_GO_ON, settings_or_exit, until_answered
 from millrace.stores.cassandra import open_feed_store
+from millrace.stores.memcached import Memcached
 from millrace.stores.postgres import PostgresStore
 from services.catalogue import services_of
 from services.parts import Parts, assemble
@@ -79,10 +80,14 @@ async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     stack.push_async_callback(views.close)
     feeds = await until_answered(lambda: open_feed_store(chosen), _waiting)
     stack.push_async_callback(feeds.close)
-    parts = assemble(chosen, SystemClock(), keys, records, control, views, feeds)
+    cache = Memcached(chosen, SystemClock())
+    stack.push_async_callback(cache.close)
+    parts = assemble(chosen, SystemClock(), keys, records, control, views, feeds, cache)
     stack.callback(parts.passwords.close)
     stack.push_async_callback(parts.cleaner.close)
     stack.push_async_callback(parts.positions.close)
+    stack.push_async_callback(parts.rates.close)
+    parts.rates.start()
     return parts
 
 

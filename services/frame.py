@@ -1,6 +1,7 @@
 """What happens around every handler, in this order:
 
-trace, metrics, limit of calls, deadline, request and rules, caller, handler, errors → status.
+trace, metrics, limit of calls, rate by address, deadline, request and rules, caller, rates and
+streams by user (services/limits.py), handler, errors → status.
 
 A servicer is a class with a method for each RPC that it has, named in snake case; the others
 answer UNIMPLEMENTED. `call` is a services.call.Call:
@@ -29,6 +30,7 @@ from millrace.observe import metrics, trace
 from millrace.observe.logs import logger
 from services.call import Call
 from services.errors import Status, status_of
+from services.limits import Limits
 from services.parts import Parts
 from services.rpc import Rpc, Service, rpcs_of
 from services.sessions import Sessions
@@ -53,6 +55,7 @@ class Frame:
         self._parts = parts
         self._settings = parts.settings
         self._sessions = Sessions(parts)
+        self._limits = Limits(parts)
         self._position_key = parts.control.identity.key("position token")
         self._telling = trace.Telling(parts.settings.traces_told_per_s_max)
         self._running = 0
@@ -85,7 +88,7 @@ class Frame:
             async def work(call: Call, request: Any) -> None:
                 async with aclosing(rpc.handle(call, request)) as items:
                     async for item in items:
-                        await context.write(item)
+                        await self._limits.written(context, item)
 
             return await self._run(rpc, context, sent, work)
 
@@ -132,9 +135,10 @@ class Frame:
     ) -> Message | None:
         if self._running > self._settings.grpc_calls_max:
             raise Exhausted("too many calls at once: try again", reason="OVERLOADED")
+        address = self._limits.address_of(context.peer())
         until_s = _until_s(rpc, context)
         async with asyncio.timeout_at(until_s if until_s < math.inf else None):
-            request = _each_read(rpc, sent) if rpc.takes_stream else rpc.read(sent)
+            request: Any = None if rpc.takes_stream else rpc.read(sent)
             caller = None
             if not rpc.open_to_all:
                 caller = await self._sessions.caller(
@@ -142,9 +146,12 @@ class Frame:
                     ended_too=rpc.open_to_ended,
                     deactivated_too=rpc.open_to_deactivated,
                 )
+                if rpc.takes_stream:
+                    request = _each_read(rpc, self._limits.paced(sent, caller.user_id))
             token = self._token(metadata[POSITION])
             call = Call(self._parts, rpc.path, trace_id, caller, token, until_s, told=told)
-            answer = await work(call, request)
+            with self._limits.admitted(rpc, caller, address, request):
+                answer = await work(call, request)
         if call.wrote:
             position = position_token.encode(call.token, self._position_key)
             context.set_trailing_metadata(((POSITION, position),))

@@ -19,6 +19,7 @@ from millrace.policy import MediaFacts
 from millrace.relations.entity import READ_KEYS_MAX
 from millrace.relations.page_token import PageTokens
 from millrace.settings import Settings
+from millrace.stores.cache_port import Cache
 from millrace.stores.feed_port import FeedStore
 from millrace.stores.objects import ObjectStore
 from millrace.stores.port import ViewStore
@@ -27,6 +28,7 @@ from millrace.views.hydration import media_facts
 from services.batching import Batched
 from services.freshness import Positions
 from services.log_ends import LogEnds
+from services.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Parts:
     objects: ObjectStore
     cleaner: Cleaner
     media_facts: Batched[int, MediaFacts]
+    rates: Rates
 
 
 def assemble(
@@ -65,6 +68,7 @@ def assemble(
     control: Control,
     views: ViewStore,
     feeds: FeedStore,
+    cache: Cache,
 ) -> Parts:
     """The parts over these stores. `control` has been read; whoever opened them closes them."""
     return Parts(
@@ -98,4 +102,5 @@ def assemble(
             keys_max=READ_KEYS_MAX,
             pause_s=settings.read_pause_ms / 1000,
         ),
+        rates=Rates(settings, clock, cache, control.identity.key("rates")),
     )

@@ -30,6 +30,7 @@ from millrace.log.memory import MemoryLog
 from millrace.relations import View
 from millrace.settings import Settings
 from millrace.stores.feed_memory import MemoryFeedStore
+from millrace.stores.memcached_memory import MemoryCache
 from millrace.stores.memory import MemoryStore
 from millrace.views import comments, follows, likes, media, users, vault
 from millrace.views.data_keys import DataKeys, TextOpener
@@ -131,7 +132,9 @@ async def serving(
         control = Control(log)
         await control.catch_up()
         keys = ensure_keys(settings.keys_dir)
-        parts = assemble(settings, clock, keys, log, control, store, MemoryFeedStore())
+        parts = assemble(
+            settings, clock, keys, log, control, store, MemoryFeedStore(), MemoryCache(clock)
+        )
         described = {
             service.descriptor.full_name: service for service in (*services_of(parts), *services)
         }

@@ -17,6 +17,10 @@ RPC_SECONDS = Histogram(
 RPCS = Counter("millrace_rpcs_total", "RPCs by the status that they ended with", ["method", "code"])
 RPCS_RUNNING = Gauge("millrace_rpcs_running", "RPCs that this process works on now")
 
+RATE_REFUSALS = Counter(
+    "millrace_rate_refusals_total", "Calls refused because somebody called too often", ["rate"]
+)
+
 # Sessions and passwords
 PASSWORD_SECONDS = Histogram(
     "millrace_password_seconds",
