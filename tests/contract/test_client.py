@@ -9,6 +9,7 @@ import pytest
 from millrace.client import Attempt, Client, Session, Stubs, new_request_id
 from millrace.errors import AlreadyExists, InvalidRequest, OutcomeUnknown, StoreUnavailable
 from social.v1 import users_pb2
+from tests.contract.test_media import picture
 from tests.serving import World, serving
 
 PASSWORD = "correct horse"
@@ -44,6 +45,26 @@ async def test_a_session_reads_what_it_wrote(client: Client) -> None:
     assert await bio_of(client, ana) == "hello"
     again = await client.log_in("ANA", PASSWORD)
     assert again.user_id == ana.user_id
+
+
+async def test_concurrent_writes_of_a_session_all_count(client: Client) -> None:
+    ana, ben = await client.register("ana", PASSWORD), await client.register("ben", PASSWORD)
+    items = [await client.upload(ana, picture(colour)) for colour in ("teal", "red", "navy")]
+    await asyncio.gather(
+        *(client.like(ben, item.id) for item in items * 10),
+        client.follow(ben, ana.user_id),
+        client.update_profile(ben, bio="I swim"),
+    )
+    assert 1 <= len(ben.positions) <= 16
+    users = await client.get_users(ben, [ben.user_id])
+    page = await client.following(ben, ben.user_id).page()
+    assert (users.users[0].bio, users.stale, page.stale) == ("I swim", False, False)
+    assert [user.id for user in page.items] == [ana.user_id]
+    for item in items:
+        likers = await client.likers(ben, item.id).page()
+        assert ([user.id for user in likers.items], likers.stale) == ([ben.user_id], False)
+    await client.unlike(ben, items[0].id)
+    assert len(ben.positions) == 1
 
 
 async def test_tokens_that_expire_soon_are_exchanged_before_a_call(client: Client) -> None:

@@ -21,7 +21,6 @@ from services.call import Call
 from services.errors import status_of
 from services.rpc import Service
 from social.v1 import likes_pb2 as pb
-from tests.contract.test_media import picture
 from tests.serving import PASSWORD, World, serving
 
 LIKES = pb.DESCRIPTOR.services_by_name["LikesService"]
@@ -68,26 +67,6 @@ async def world() -> AsyncIterator[World]:
 async def client(world: World) -> AsyncIterator[Client]:
     async with Client(world.address, connections=2, deadline_s=5.0) as made:
         yield made
-
-
-async def test_writes_at_once_lose_no_position(client: Client) -> None:
-    ana, ben = await client.register("ana", PASSWORD), await client.register("ben", PASSWORD)
-    items = [await client.upload(ana, picture(colour)) for colour in ("teal", "red", "navy")]
-    await asyncio.gather(
-        *(client.like(ben, item.id) for item in items * 10),
-        client.follow(ben, ana.user_id),
-        client.update_profile(ben, bio="I swim"),
-    )
-    assert 1 <= len(ben.positions) <= 16
-    users = await client.get_users(ben, [ben.user_id])
-    page = await client.following(ben, ben.user_id).page()
-    assert (users.users[0].bio, users.stale, page.stale) == ("I swim", False, False)
-    assert [user.id for user in page.items] == [ana.user_id]
-    for item in items:
-        likers = await client.likers(ben, item.id).page()
-        assert ([user.id for user in likers.items], likers.stale) == ([ben.user_id], False)
-    await client.unlike(ben, items[0].id)
-    assert len(ben.positions) == 1
 
 
 def test_a_write_takes_the_place_of_the_positions_that_went_with_it() -> None:
