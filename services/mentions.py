@@ -38,8 +38,8 @@ async def resolve(parts: Parts, text: str) -> list[int]:
     """
     written = handles(text)[: parts.settings.comment_mentions_max]
     keys = [names.name_key(parts.keys, handle) for handle in written]
-    holders = await users.by_name(parts.views, keys)
-    return [holders[key].user_id if key in holders else NOBODY for key in keys]
+    rows = await users.by_handle(parts.views, keys)
+    return [rows[key].user_id if key in rows else NOBODY for key in keys]
 
 
 def standing(text: str, ids: Sequence[int], stand: Container[int]) -> list[Mention]:

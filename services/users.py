@@ -164,17 +164,7 @@ class UsersService:
         return _Login(user_id, held.password_hash, held.sessions_generation, row.deactivated)
 
     async def _ids_of(self, handles: list[str]) -> list[int]:
-        """Users by handle, in the order of the handles, each once. Who is being renamed may hold
-        two names, and is found by the one under which he is shown.
-        """
-        views = self._parts.views
+        """Users by handle, in the order of the handles, each once."""
         keys = list(dict.fromkeys(names.name_key(self._parts.keys, handle) for handle in handles))
-        holders = await users.by_name(views, keys)
-        rows = await users.by_id(views, {holder.user_id for holder in holders.values()})
-        return [
-            holders[key].user_id
-            for key in keys
-            if key in holders
-            and (row := rows.get(holders[key].user_id)) is not None
-            and users.has_name(row, key)
-        ]
+        rows = await users.by_handle(self._parts.views, keys)
+        return [rows[key].user_id for key in keys if key in rows]

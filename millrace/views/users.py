@@ -220,6 +220,17 @@ async def by_name(store: ViewStore, name_keys: Iterable[bytes]) -> dict[bytes, N
     }
 
 
+async def by_handle(store: ViewStore, name_keys: Iterable[bytes]) -> dict[bytes, UserRow]:
+    """Users by the name under which they are shown, deactivated ones too. At most 100."""
+    holders = await by_name(store, name_keys)
+    rows = await by_id_deactivated_too(store, {holder.user_id for holder in holders.values()})
+    return {
+        key: row
+        for key, holder in holders.items()
+        if (row := rows.get(holder.user_id)) is not None and has_name(row, key)
+    }
+
+
 def has_name(row: UserRow, name_key: bytes) -> bool:
     """Whether this is the name under which the user is shown."""
     return row.cites.name_key == name_key and bool(row.handle)
