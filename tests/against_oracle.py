@@ -87,7 +87,7 @@ class Lane:
         self._last: deque[str] = deque(maxlen=LAST_SHOWN)
         self._positions: dict[int, str] = {}
         self._uncovered: list[tuple[int, str]] = []
-        self._created: dict[tuple[str, int], str] = {}
+        self.created: dict[tuple[str, int], int] = {}
 
     async def play(self, operations: int) -> None:
         for _ in range(operations):
@@ -145,7 +145,7 @@ class Lane:
     async def _sent(self, operation: Operation) -> Outcome:
         await self._wait(operation)
         for _ in range(TRIES_MAX):
-            outcome = await self._call(operation)
+            outcome = await self.call(operation)
             behind = getattr(outcome.answer, "stale", False)
             if not behind and not outcome.refused.startswith(_UNKNOWN) and outcome.refused != _LOST:
                 break
@@ -158,7 +158,8 @@ class Lane:
             self._uncovered.append((actor, outcome.position))
         return outcome
 
-    async def _call(self, operation: Operation) -> Outcome:
+    async def call(self, operation: Operation) -> Outcome:
+        """Once, by any of the channels."""
         method, metadata = _methods()[operation.method], []
         if operation.bearer:
             metadata.append(("authorization", f"Bearer {operation.bearer}"))
@@ -213,8 +214,8 @@ class Lane:
         if not agree:
             raise self._mismatch(operation, set(allowed) or expected, outcome)
         for key, at in _times(seen):
-            if self._created.setdefault(key, at) != at:
-                raise self._mismatch(operation, f"{key} made at {self._created[key]}", outcome)
+            if self.created.setdefault(key, at) != at:
+                raise self._mismatch(operation, f"{key} made at {self.created[key]}", outcome)
         self._last.append(f"{self._step}: {operation} -> {outcome.refused or 'OK'}")
         self.counts[operation.method, outcome.refused or "OK"] += 1
 
@@ -296,12 +297,12 @@ def _each(message: Message) -> Iterator[Message]:
                 yield from _each(one)
 
 
-def _times(message: Message) -> Iterator[tuple[tuple[str, int], str]]:
-    """((kind, id), when it was made) of all that is shown."""
+def _times(message: Message) -> Iterator[tuple[tuple[str, int], int]]:
+    """((kind, id), when it was made in ms) of all that is shown."""
     for one in _each(message):
         if "created_at" in one.DESCRIPTOR.fields_by_name:
             made: Any = one
-            yield (one.DESCRIPTOR.name, made.id), made.created_at.ToJsonString()
+            yield (one.DESCRIPTOR.name, made.id), made.created_at.ToMilliseconds()
 
 
 def _check_broken(requests: Sequence[Message]) -> None:
@@ -334,6 +335,19 @@ def differences(one: Oracle, other: Oracle) -> list[str]:
         for name in left
         for key in left[name].keys() | right[name].keys()
         if left[name].get(key) != right[name].get(key)
+    ]
+
+
+def wrong_times(lanes: Sequence[Lane], log: Oracle) -> list[tuple[str, int]]:
+    """Of all that was shown, what was not made when the log says."""
+    held: dict[str, dict[int, Any]] = {
+        "User": log.users, "MediaItem": log.media, "Comment": log.comments,
+    }  # fmt: skip
+    return [
+        (kind, id_)
+        for lane in lanes
+        for (kind, id_), at_ms in lane.created.items()
+        if held[kind][id_].at_ms != at_ms
     ]
 
 

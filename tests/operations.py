@@ -25,7 +25,7 @@ WEIGHTS = {
     "Register": 25, "LogIn": 40, "RefreshToken": 40, "LogOut": 16, "ChangePassword": 14,
     "GetUsers": 60, "UpdateProfile": 35, "ChangeHandle": 30, "DeactivateUser": 10,
     "ReactivateUser": 25, "UploadMedia": 60, "GetMedia": 60, "ListUserMedia": 40,
-    "DownloadMedia": 25, "EditCaption": 35, "DeleteMedia": 25, "Follow": 60, "Unfollow": 30,
+    "DownloadMedia": 25, "EditCaption": 35, "DeleteMedia": 25, "Follow": 60, "Unfollow": 22,
     "ListFollowers": 35, "ListFollowing": 35, "LikeMedia": 60, "UnlikeMedia": 30,
     "ListLikers": 40, "RecordLikes": 20, "AddComment": 55, "DeleteComment": 35,
     "ListComments": 45, "GetFeed": 60,

@@ -26,7 +26,9 @@ class Name:
 
 @dataclass(slots=True)
 class User:
-    """The handle counts only while the claim that it cites holds the name."""
+    """The handle counts only while the claim that it cites holds the name. `at_ms`, here and
+    below: when it was made, which is the log's to say and no part of a comparison.
+    """
 
     name_key: bytes
     claim_number: int
@@ -34,6 +36,7 @@ class User:
     display_name: str
     bio: str = ""
     deactivated: bool = False
+    at_ms: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Media:
     kind: int = 0
     width: int = 0
     height: int = 0
+    at_ms: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Comment:
     text: str
     mentioned_ids: tuple[int, ...] = ()
     deleted: bool = False
+    at_ms: int = field(default=0, compare=False)
 
 
 _Sets = dict[int, set[int]]
@@ -130,8 +135,9 @@ class Oracle:
             case users_pb2.UserRegistered() if event.user_id not in self.users:
                 told = users_pb2.RegistrationText.FromString(text)
                 self.users[event.user_id] = User(
-                    event.name_key, event.claim_number, told.handle, told.display_name, told.bio
-                )
+                    event.name_key, event.claim_number, told.handle, told.display_name, told.bio,
+                    at_ms=event.at_ms,
+                )  # fmt: skip
             case users_pb2.ProfileUpdated() if user := self.users.get(event.user_id):
                 profile = users_pb2.ProfileText.FromString(text)
                 user.display_name, user.bio = profile.display_name, profile.bio
@@ -207,7 +213,7 @@ class Oracle:
         self.uploads[request] = event.media_id
         self.media[event.media_id] = Media(
             event.author_id, event.content_sha256, event.size_bytes, caption,
-            kind=event.kind, width=event.width, height=event.height,
+            kind=event.kind, width=event.width, height=event.height, at_ms=event.at_ms,
         )  # fmt: skip
         self.media_of[event.author_id].add(event.media_id)
 
@@ -217,7 +223,7 @@ class Oracle:
             return
         self.remarks[request] = event.comment_id
         self.comments[event.comment_id] = Comment(
-            event.media_id, event.author_id, text, tuple(event.mentioned_ids)
+            event.media_id, event.author_id, text, tuple(event.mentioned_ids), at_ms=event.at_ms
         )
         self.comments_of[event.media_id].add(event.comment_id)
 

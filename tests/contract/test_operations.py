@@ -2,8 +2,9 @@
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,15 @@ from millrace.log.position_token import decode
 from millrace.traffic.history import read_history
 from millrace.views import VIEWS
 from services.catalogue import services_of
-from tests.against_oracle import Lane, Mismatch, Target, differences, whole
-from tests.operations import WEIGHTS, snake
+from tests.against_oracle import Lane, Mismatch, Outcome, Target, differences, whole, wrong_times
+from tests.operations import WEIGHTS, Operation, snake
 from tests.serving import World, serving
 
-OPERATIONS = 800
-FOLLOWEES_MAX = 5
+OPERATIONS = 600
+FOLLOWEES_MAX = 4
 COVERED_S = 30.0
+# Changes an answer, and says whether it did.
+Lie = Callable[[Any], bool]
 # A fixed seed, and one that nobody has tried: the failure names it.
 SEEDS = (1, secrets.randbelow(1 << 32))
 
@@ -50,13 +53,94 @@ async def test_random_calls_are_answered_as_the_oracle_says(seed: int) -> None:
         history = await read_history(world.log, world.parts.keys.master)
     told(lane.counts, lane.tried_again)
     assert not differences(whole([lane]), history.oracle)
+    assert not wrong_times([lane], history.oracle)
 
 
-async def test_a_server_that_differs_from_the_model_is_found_out() -> None:
-    async with playing(SEEDS[0]) as (_, lane):
-        lane.answers.followees_max += 1
-        with pytest.raises(Mismatch, match=r"seed 1, lane 0, step \d+: Follow\("):
+def _more_likes(answer: Any) -> bool:
+    for item in list(getattr(answer, "items", ()))[:1]:
+        item.likes_count += 1
+        return True
+    return False
+
+
+def _a_row_less(answer: Any) -> bool:
+    rows: Any = getattr(answer, "users", ())
+    if rows:
+        del rows[0]
+        return True
+    return False
+
+
+def _another_order(answer: Any) -> bool:
+    rows: Any = getattr(answer, "items", ())
+    if len(rows) > 1:
+        first = type(rows[0])()
+        first.CopyFrom(rows[0])
+        rows.append(first)
+        del rows[0]
+        return True
+    return False
+
+
+def _the_end_too_early(answer: Any) -> bool:
+    told_more = bool(getattr(answer, "next_page_token", ""))
+    if told_more:
+        answer.next_page_token = ""
+    return told_more
+
+
+def _another_time(answer: Any) -> bool:
+    for user in list(getattr(answer, "users", ()))[:1]:
+        if hasattr(user, "created_at"):
+            user.created_at.nanos = secrets.randbelow(10**9)
+            return True
+    return False
+
+
+def _an_id_of_before(answer: Any) -> bool:
+    if hasattr(answer, "comment"):
+        answer.comment.id = 1
+    return hasattr(answer, "comment")
+
+
+class Lying(Lane):
+    """Without a `lie` a refusal is told as another."""
+
+    def __init__(self, target: Target, lie: Lie | None) -> None:
+        super().__init__(target, seed=1, followees_max=FOLLOWEES_MAX)
+        self.lie = lie
+        self.lies = 0
+
+    async def call(self, operation: Operation) -> Outcome:
+        outcome = await super().call(operation)
+        if self.lie is None and outcome.refused:
+            self.lies += 1
+            return Outcome(refused="NOT_FOUND SOMETHING_ELSE")
+        if self.lie is not None and outcome.answer is not None:
+            self.lies += self.lie(outcome.answer)
+        return outcome
+
+
+# How many it may tell until it is found out: a time is known after the first look at a user, and
+# of all comments the first may have any id.
+LIES: dict[Lie | None, int] = {
+    _more_likes: 1,
+    _a_row_less: 1,
+    _another_order: 1,
+    _the_end_too_early: 1,
+    _another_time: 10,
+    _an_id_of_before: 2,
+    None: 1,
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_server_that_lies_is_found_out(lie: Lie | None) -> None:
+    async with serving(followees_max=FOLLOWEES_MAX, refresh_grace_s=10**6) as world:
+        lane = Lying(target_of(world), lie)
+        with pytest.raises(Mismatch, match=r"seed 1, lane 0, step \d+: \w+\("):
             await lane.play(OPERATIONS)
+    assert lane.lies <= LIES[lie]
 
 
 async def test_every_rpc_that_is_served_is_played() -> None:

@@ -21,12 +21,12 @@ from millrace.log.control import Control
 from millrace.log.position_token import decode
 from millrace.views import VIEWS
 from services.freshness import Positions
-from tests.against_oracle import Lane, Target, differences, whole
+from tests.against_oracle import Lane, Target, differences, whole, wrong_times
 from tests.contract.test_operations import told
 from tests.operations import WEIGHTS
 from tests.running import RunningMillrace, running
 
-FOLLOWEES_MAX = 5
+FOLLOWEES_MAX = 4
 LANES = 4
 SHORT, LONG = 800, 20_000
 COVERED_S = 60.0
@@ -65,6 +65,7 @@ class Played:
         told(counts, sum(lane.tried_again for lane in lanes))
         history = await self.millrace.history()
         assert not differences(whole(self.lanes), history.oracle)
+        assert not wrong_times(lanes, history.oracle)
         assert not any(history.dead_letters.values())
         return counts
 
