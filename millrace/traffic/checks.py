@@ -71,11 +71,13 @@ class Checks:
         """By what the client was told, then by what the log holds."""
         yield self.registrations()
         yield self.uploads()
+        yield self.remarks()
         yield self.edges()
         yield self.dead_letters()
         yield await self.users()
         yield await self.media()
         yield await self.likers()
+        yield await self.comments()
         yield await self.bytes_stored()
         yield await self.feeds()
 
@@ -97,6 +99,20 @@ class Checks:
             told = (upload.user_id, upload.sha256, upload.caption)
             held = (item.author_id, item.content_sha256, item.caption) if item else None
             check.expect(f"media {upload.media_id}", told, held)
+        return check
+
+    def remarks(self) -> Check:
+        check = Check("every acknowledged comment is in the log and counts once")
+        for remark in self._record.acknowledged.remarks:
+            request = (remark.user_id, uuid.UUID(remark.request_id).bytes)
+            check.expect(f"comment {remark}", remark.comment_id, self._oracle.remarks.get(request))
+            held = self._oracle.comments.get(remark.comment_id)
+            told = (remark.media_id, remark.user_id, remark.text)
+            check.expect(
+                f"comment {remark.comment_id}",
+                told,
+                (held.media_id, held.author_id, held.text) if held else None,
+            )
         return check
 
     def edges(self) -> Check:
@@ -141,7 +157,7 @@ class Checks:
         return check
 
     async def media(self) -> Check:
-        check = Check("media, their captions and counts of likes are the log's; deleted ones gone")
+        check = Check("media, their captions and counts are the log's; deleted ones are gone")
         oracle, viewer = self._oracle, self._sessions[0]
 
         async def look(ids: Sequence[int]) -> None:
@@ -153,10 +169,11 @@ class Checks:
                 expected = None if held.deleted else (
                     held.author_id, held.content_sha256, held.size_bytes, held.caption,
                     oracle.count_likes(media_id), viewer.user_id in oracle.likers[media_id],
+                    oracle.count_comments(media_id),
                 )  # fmt: skip
                 shown = item and (
                     item.author.id, item.sha256, item.size_bytes, item.caption,
-                    item.likes_count, item.viewer_likes,
+                    item.likes_count, item.viewer_likes, item.comments_count,
                 )  # fmt: skip
                 check.expect(f"media {media_id}", expected, shown)
 
@@ -180,6 +197,25 @@ class Checks:
             check.expect(f"media {media_id}", sorted(self._oracle.likers[media_id]), sorted(found))
 
         standing = [id_ for id_, item in self._oracle.media.items() if not item.deleted]
+        await self._each(check, standing, look)
+        return check
+
+    async def comments(self) -> Check:
+        check = Check("the comments under every item, all pages, are the log's, in order")
+
+        async def look(media_id: int) -> None:
+            pages = self._client.comments(self._sessions[0], media_id, page_size=BATCH)
+            found = [(one.id, one.author.id, one.text) async for one in pages]
+            held = self._oracle.comments
+            ids = sorted(self._oracle.comments_of[media_id], reverse=True)
+            expected = [(one, held[one].author_id, held[one].text) for one in ids]
+            check.expect(f"media {media_id}", expected, found)
+
+        standing = [
+            id_
+            for id_, item in self._oracle.media.items()
+            if not item.deleted and self._oracle.count_comments(id_)
+        ]
         await self._each(check, standing, look)
         return check
 

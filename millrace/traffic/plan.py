@@ -3,7 +3,7 @@
 Starts are a Poisson process, so that the load does not wait for the answers (open loop). People
 come online one after another; likes go to media of those whom one follows, newest first and by
 Zipf's law, and some to what everybody likes. Proportions are those of Instagram in 2017: 4 billion
-likes to 100 million uploads a day; the reads are ours.
+likes to 100 million uploads a day; the reads and the comments are ours.
 """
 
 import bisect
@@ -27,6 +27,8 @@ class Rpc(StrEnum):
     LIKE = "LikeMedia"
     UNLIKE = "UnlikeMedia"
     LIST_LIKERS = "ListLikers"
+    COMMENT = "AddComment"
+    LIST_COMMENTS = "ListComments"
     GET_FEED = "GetFeed"
 
 
@@ -41,12 +43,16 @@ PER_UPLOAD: dict[Rpc, float] = {
     Rpc.FOLLOW: 1.5,
     Rpc.UNLIKE: 1.0,
     Rpc.LIST_LIKERS: 1.0,
+    Rpc.COMMENT: 2.0,
+    Rpc.LIST_COMMENTS: 2.0,
     Rpc.UNFOLLOW: 0.5,
     Rpc.REGISTER: 0.4,
     Rpc.UPDATE_PROFILE: 0.2,
 }
 # Until then a person's log-in, or an upload, counts as not there yet for those who would use it.
 SETTLED_AFTER_S = 2.0
+# Calls about an upload, drawn as likes are.
+ABOUT_UPLOADS = (Rpc.LIKE, Rpc.DOWNLOAD, Rpc.LIST_LIKERS, Rpc.COMMENT, Rpc.LIST_COMMENTS)
 # The first media come early, so that there is something to like.
 _FIRST_UPLOADS = 12
 _ARRIVALS_END = 0.75  # of the whole time
@@ -58,8 +64,8 @@ _ZIPF = 0.5  # the k-th is drawn as often as k^-1.5
 @dataclass(frozen=True, slots=True)
 class Action:
     """One call. `actor`: index of a person; below the graph's size one of the graph, else a
-    newcomer. `target`: an upload's ordinal for likes, downloads and likers; a person otherwise;
-    -1 for none. An upload's own ordinal is its target.
+    newcomer. `target`: an upload's ordinal for what is about an upload; a person otherwise; -1
+    for none. An upload's own ordinal is its target.
     """
 
     at_s: float
@@ -185,7 +191,7 @@ class _Planner:
         self._do(now_s, rpc, actor, target)
 
     def _target(self, rpc: Rpc, actor: int) -> int:
-        if rpc in (Rpc.LIKE, Rpc.DOWNLOAD, Rpc.LIST_LIKERS):
+        if rpc in ABOUT_UPLOADS:
             upload = self._upload_for(actor)
             if rpc is Rpc.LIKE and upload >= 0:
                 self._liked.setdefault(actor, []).append(upload)

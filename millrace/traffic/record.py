@@ -28,6 +28,16 @@ class Upload(NamedTuple):
     caption: str
 
 
+class Remark(NamedTuple):
+    """An acknowledged comment."""
+
+    user_id: int
+    comment_id: int
+    media_id: int
+    request_id: str
+    text: str
+
+
 class Edge(NamedTuple):
     """A write on an edge: `live` begins it, else it ends. `kind`: follows or likes."""
 
@@ -44,6 +54,7 @@ class Acknowledged:
     """
 
     uploads: list[Upload] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     registered: dict[int, str] = field(default_factory=dict)
     profiles: list[tuple[int, str]] = field(default_factory=list)
     edges: Counter[Edge] = field(default_factory=Counter)
@@ -51,7 +62,8 @@ class Acknowledged:
     @property
     def writes(self) -> int:
         edges = sum(self.edges.values())
-        return len(self.uploads) + len(self.registered) + len(self.profiles) + edges
+        created = len(self.uploads) + len(self.remarks) + len(self.registered)
+        return created + len(self.profiles) + edges
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from millrace.errors import Bug, MillraceError
 from millrace.traffic import people
 from millrace.traffic.actors import Actor, Cast
 from millrace.traffic.plan import Action, Plan, Rpc
-from millrace.traffic.record import OK, SKIPPED, Edge, Record, Sample, Upload
+from millrace.traffic.record import OK, SKIPPED, Edge, Record, Remark, Sample, Upload
 from social.v1 import feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
 
 OUTSTANDING_MAX = 512
@@ -65,6 +65,8 @@ class Traffic:
             Rpc.LIKE: self._like,
             Rpc.UNLIKE: self._unlike,
             Rpc.LIST_LIKERS: self._list_likers,
+            Rpc.COMMENT: self._comment,
+            Rpc.LIST_COMMENTS: self._list_comments,
             Rpc.GET_FEED: self._get_feed,
         }
 
@@ -201,6 +203,20 @@ class Traffic:
         actor = self._actor(action)
         request = likes_pb2.ListLikersRequest(media_id=self._item(action))
         await self._client.call(lambda s: s.likes.ListLikers, request, actor.session)
+
+    async def _comment(self, action: Action) -> None:
+        actor, media_id = self._actor(action), self._item(action)
+        request_id, text = new_request_id(), f"seen at second {action.at_s:.0f}"
+        comment = await self._client.add_comment(
+            actor.session, media_id, text, request_id=request_id
+        )
+        self.record.acknowledged.remarks.append(
+            Remark(actor.user_id, comment.id, media_id, request_id, text)
+        )
+
+    async def _list_comments(self, action: Action) -> None:
+        actor = self._actor(action)
+        await self._client.comments(actor.session, self._item(action)).page()
 
     async def _get_feed(self, action: Action) -> None:
         actor = self._actor(action)

@@ -90,13 +90,15 @@ async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMi
     people = 30
     following = [[(i + step) % people for step in (1, 2, 3, 7)] for i in range(people)]
     ids = await millrace.people(following)
-    plan = make_plan(following, seed=5, seconds=8.0, rate=30.0, actors=12)
+    plan = make_plan(following, seed=9, seconds=10.0, rate=30.0, actors=12)
     cast = Cast(millrace.client, ids, run=".t")
     posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
     record = await Traffic(millrace.client, cast, plan, posts).run()
     report = report_of(record)
     assert report.failures == {}
-    assert {rpc.rpc for rpc in report.by_rpc} >= {Rpc.LOG_IN, Rpc.UPLOAD, Rpc.LIKE, Rpc.GET_FEED}
+    must = {Rpc.LOG_IN, Rpc.UPLOAD, Rpc.LIKE, Rpc.COMMENT, Rpc.GET_FEED}
+    assert {rpc.rpc for rpc in report.by_rpc} >= must
+    assert record.acknowledged.remarks
     sessions = [actor.session for actor in cast.online()]
     for check in await millrace.all_checks(sessions, record):
         assert check.passed, check

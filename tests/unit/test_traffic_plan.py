@@ -3,7 +3,7 @@
 from collections import Counter
 
 from millrace.traffic.people import handle
-from millrace.traffic.plan import SETTLED_AFTER_S, Plan, Rpc, make_plan
+from millrace.traffic.plan import ABOUT_UPLOADS, SETTLED_AFTER_S, Plan, Rpc, make_plan
 
 PEOPLE = 60
 # Everybody follows the next ten, and all follow the first.
@@ -43,7 +43,7 @@ def test_nobody_acts_before_he_is_there_and_nothing_is_liked_before_it_is_there(
         assert action.at_s >= there[action.actor] + SETTLED_AFTER_S - 1e-9
         if action.rpc is Rpc.UPLOAD:
             uploaded[action.target] = action.at_s
-        elif action.rpc in (Rpc.LIKE, Rpc.UNLIKE, Rpc.DOWNLOAD, Rpc.LIST_LIKERS):
+        elif action.rpc in (Rpc.UNLIKE, *ABOUT_UPLOADS):
             assert action.at_s >= uploaded[action.target] + SETTLED_AFTER_S - 1e-9
 
 
