@@ -170,6 +170,12 @@ def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
             )
             value = CommentsEvent(deleted=removed).SerializeToString()
             return history.append("comments", key_of(a), value)
+    return _write_account(history, op)
+
+
+def _write_account(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
+    """Of topics names and users."""
+    match op:
         case ("claim", name, a, request):
             claimed = NameClaimed(name_key=name, user_id=a, at_ms=AT_MS, request_id=request)
             return history.append("names", name, NamesEvent(claimed=claimed).SerializeToString())
@@ -192,11 +198,13 @@ def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
             value = UsersEvent(handle_changed=handle).SerializeToString()
             return history.append("users", key_of(a), value)
         case ("deactivate", a):
-            gone = UsersEvent(deactivated=UserDeactivated(user_id=a, at_ms=AT_MS))
-            return history.append("users", key_of(a), gone.SerializeToString())
+            away = UserDeactivated(user_id=a, at_ms=AT_MS)
+            value = UsersEvent(deactivated=away).SerializeToString()
+            return history.append("users", key_of(a), value)
         case ("reactivate", a):
-            back = UsersEvent(reactivated=UserReactivated(user_id=a, at_ms=AT_MS))
-            return history.append("users", key_of(a), back.SerializeToString())
+            back = UserReactivated(user_id=a, at_ms=AT_MS)
+            value = UsersEvent(reactivated=back).SerializeToString()
+            return history.append("users", key_of(a), value)
         case ("register", a):
             text = RegistrationText(handle=f"user{a}").SerializeToString()
             user = UserRegistered(user_id=a, at_ms=AT_MS, sealed=_plain(a, text))

@@ -88,7 +88,7 @@ async def test_looks_at_the_log_s_end_are_shared_and_apart() -> None:
         begun.append(clock.monotonic_s())
         return list(await ends(topic))
 
-    log.ends = look  # type: ignore[method-assign, assignment]
+    log.ends = look  # type: ignore[method-assign]
     shared = LogEnds(log, clock, interval_ms=20)
     for _ in range(3):
         found = await asyncio.gather(*(shared.of("vault") for _ in range(50)))
