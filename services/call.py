@@ -107,13 +107,16 @@ class Call:
         Without a token nothing is asked, so nothing is stale. Raises FailedPrecondition for a
         token from beyond the log's end.
         """
-        timeout_s = min(self.left_s(), self.parts.settings.token_wait_ms / 1000)
-        waits = [
-            self.parts.positions.covers(view.name, needs, timeout_s)
+        positions = self.parts.positions
+        unknown = [
+            (view.name, needs)
             for view in views
-            if (needs := self.token.needs(view.topics))
+            if not positions.has_covered(view.name, needs := self.token.needs(view.topics))
         ]
-        if all(await asyncio.gather(*waits)):
+        if not unknown:
+            return False
+        timeout_s = min(self.left_s(), self.parts.settings.token_wait_ms / 1000)
+        if all(await asyncio.gather(*(positions.covers(*one, timeout_s) for one in unknown))):
             return False
         await self.parts.future.admit(self.token)
         return True

@@ -25,7 +25,7 @@ import grpc
 from google.protobuf.message import Message
 
 from millrace.errors import Exhausted
-from millrace.log import position_token
+from millrace.log.position_token import PositionTokens
 from millrace.observe import metrics, trace
 from millrace.observe.logs import logger
 from services.call import Call
@@ -56,7 +56,10 @@ class Frame:
         self._settings = parts.settings
         self._sessions = Sessions(parts)
         self._limits = Limits(parts)
-        self._position_key = parts.control.identity.key("position token")
+        identity = parts.control.identity
+        self._tokens = PositionTokens(
+            identity.key("position token"), identity.log_id, parts.settings.verified_tokens_max
+        )
         self._telling = trace.Telling(parts.settings.traces_told_per_s_max)
         self._running = 0
         metrics.RPCS_RUNNING.set_function(lambda: self._running)
@@ -148,18 +151,13 @@ class Frame:
                 )
                 if rpc.takes_stream:
                     request = _each_read(rpc, self._limits.paced(sent, caller.user_id))
-            token = self._token(metadata[POSITION])
+            token = self._tokens.read(metadata[POSITION])
             call = Call(self._parts, rpc.path, trace_id, caller, token, until_s, told=told)
             with self._limits.admitted(rpc, caller, address, request):
                 answer = await work(call, request)
         if call.wrote:
-            position = position_token.encode(call.token, self._position_key)
-            context.set_trailing_metadata(((POSITION, position),))
+            context.set_trailing_metadata(((POSITION, self._tokens.write(call.token)),))
         return answer
-
-    def _token(self, texts: list[str]) -> position_token.PositionToken:
-        log_id = self._parts.control.identity.log_id
-        return position_token.decode_all(texts, self._position_key, log_id)
 
 
 async def _each_read(rpc: Rpc, sent: AsyncIterator[bytes]) -> AsyncIterator[Message | None]:

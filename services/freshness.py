@@ -45,10 +45,9 @@ class Positions:
         A store that does not answer is waited for like a view that lags. Partitions that the
         view does not follow are never covered: leave them out.
         """
-        watched = self._views.setdefault(view, _Watched())
-        fresh = self._clock.monotonic_s() - watched.seen_s < self._seen_s
-        if not needs or (fresh and _covered(watched.seen, needs)):
+        if self.has_covered(view, needs):
             return True
+        watched = self._views.setdefault(view, _Watched())
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         watched.waiting[future] = needs
         if watched.poller is None:
@@ -63,6 +62,15 @@ class Positions:
             watched.waiting.pop(future, None)
         metrics.VIEW_WAITS.labels("covered").inc()
         return True
+
+    def has_covered(self, view: str, needs: Needs) -> bool:
+        """Whether that is known without a look at the view."""
+        if not needs:
+            return True
+        watched = self._views.get(view)
+        if watched is None or self._clock.monotonic_s() - watched.seen_s >= self._seen_s:
+            return False
+        return _covered(watched.seen, needs)
 
     async def close(self) -> None:
         pollers = [watched.poller for watched in self._views.values() if watched.poller]

@@ -12,7 +12,7 @@ Not: waiting for a view (services do), or anything about reads: they add nothing
 import base64
 import binascii
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from google.protobuf.message import DecodeError
@@ -56,7 +56,8 @@ class PositionToken:
         topic, partition, number = appended
         if topic in OWN_TOPICS and partition == own_partition:
             highest = max(token.numbers.get(topic, 0), number)
-            return replace(token, numbers={**token.numbers, topic: highest})
+            numbers = {**token.numbers, topic: highest}
+            return PositionToken(token.log_id, own_partition, numbers, token.foreign)
         if topic in FOREIGN_TOPICS:
             return replace(token, foreign=_with(token.foreign, [(topic, partition, number)]))
         raise Bug(f"no token covers topic {topic}")
@@ -84,16 +85,15 @@ class PositionToken:
                     foreign.append(place)
         return PositionToken(self.log_id, partition, own, _highest(foreign))
 
-    def needs(self, topics: Iterable[str]) -> dict[TopicPartition, int]:
+    def needs(self, topics: Collection[str]) -> dict[TopicPartition, int]:
         """What a view of these topics must cover, by (topic, partition)."""
-        wanted = frozenset(topics)
         needs = {
             (topic, self.partition): number
             for topic, number in self.numbers.items()
-            if topic in wanted and number
+            if topic in topics and number
         }
         for topic, partition, number in self.foreign:
-            if topic in wanted:
+            if topic in topics:
                 needs[topic, partition] = max(needs.get((topic, partition), 0), number)
         return needs
 
@@ -176,6 +176,41 @@ def decode_all(texts: Sequence[str], key: bytes, log_id: int) -> PositionToken:
         )
     oldest, *newer = [decode(one.strip(), key, log_id) for one in split or ("",)]
     return oldest.merged(newer)
+
+
+class PositionTokens:
+    """Reads and writes the tokens of one log. The last `remembered_max` are remembered, since a
+    client sends the one that it was given until it writes again. One a process.
+    """
+
+    def __init__(self, key: bytes, log_id: int, remembered_max: int) -> None:
+        self._key = key
+        self._log_id = log_id
+        self._remembered_max = remembered_max
+        # Oldest first, as dicts keep the order of insertion.
+        self._remembered: dict[str, PositionToken] = {}
+
+    def read(self, texts: Sequence[str]) -> PositionToken:
+        """As `decode_all`."""
+        text = texts[0] if len(texts) == 1 else ""
+        token = self._remembered.get(text)
+        if token is None:
+            token = decode_all(texts, self._key, self._log_id)
+            self._remember(text, token)
+        return token
+
+    def write(self, token: PositionToken) -> str:
+        text = encode(token, self._key)
+        if len(token.foreign) <= FOREIGN_MAX:
+            self._remember(text, token)
+        return text
+
+    def _remember(self, text: str, token: PositionToken) -> None:
+        if not 0 < len(text) <= TEXT_BYTES_MAX:
+            return
+        self._remembered[text] = token
+        if len(self._remembered) > self._remembered_max:
+            del self._remembered[next(iter(self._remembered))]
 
 
 class FutureCheck:

@@ -16,7 +16,6 @@ from prometheus_client import REGISTRY
 from millrace.errors import Bug, NotFound, OutcomeUnknown, StoreUnavailable, Unimplemented
 from millrace.log.partitioner import key_of
 from millrace.log.port import TRACE_HEADER
-from millrace.log.position_token import encode
 from millrace.observe import trace
 from services.call import Call
 from services.parts import Parts
@@ -216,15 +215,15 @@ async def test_a_position_of_another_log_is_told_so(probed: Probed) -> None:
 
 async def test_a_write_answers_a_position_that_covers_all_that_were_sent(probed: Probed) -> None:
     """Of two writes at once neither answer covers the other."""
-    like, frame = probed.like(), probed.world.server.frame
+    like, tokens = probed.like(), probed.world.server.frame._tokens
     await like
-    own = frame._token([await position_of(like)])
+    own = tokens.read([await position_of(like)])
     other = replace(own, numbers={"media": 9})
-    texts = [await position_of(like), encode(other, frame._position_key)]
+    texts = [await position_of(like), tokens.write(other)]
     both = (probed.ana.metadata[0], *(("millrace-position", text) for text in texts))
     third = probed.like(metadata=both)
     await third
-    answered = frame._token([await position_of(third)]).numbers
+    answered = tokens.read([await position_of(third)]).numbers
     assert answered["media"] == 9
     assert answered["likes"] > own.numbers["likes"]
 

@@ -16,6 +16,7 @@ from millrace.log.position_token import (
     TEXT_BYTES_MAX,
     TOKENS_MAX,
     PositionToken,
+    PositionTokens,
     decode,
     decode_all,
     encode,
@@ -155,3 +156,25 @@ def test_no_token_is_the_empty_one_and_too_many_are_refused() -> None:
         with pytest.raises(InvalidRequest) as refused:
             decode_all(many, KEY, IDENTITY.log_id)
         assert refused.value.reason == "POSITION_TOKENS_TOO_MANY"
+
+
+def test_what_is_remembered_is_what_would_be_read_and_its_number_is_bounded() -> None:
+    tokens = PositionTokens(KEY, IDENTITY.log_id, remembered_max=2)
+    written = [PositionToken(IDENTITY.log_id, 7, {"media": number}) for number in range(1, 6)]
+    texts = [tokens.write(token) for token in written]
+    assert len(tokens._remembered) == 2
+    for text, token in zip(texts, written, strict=True):
+        assert tokens.read([text]) == tokens.read([text]) == token
+    assert tokens.read(texts).numbers == {"media": 5}
+    assert tokens.read([]) == tokens.read([""]) == PositionToken(IDENTITY.log_id)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            tokens.read(["x"])
+    assert len(tokens._remembered) == 2
+
+
+@given(tokens)
+def test_what_was_written_is_read_as_by_another_process(token: PositionToken) -> None:
+    ours, theirs = (PositionTokens(KEY, token.log_id, remembered_max=9) for _ in range(2))
+    text = ours.write(token)
+    assert ours.read([text]) == theirs.read([text])
