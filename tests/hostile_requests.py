@@ -10,15 +10,15 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from buf.validate import validate_pb2
-from tests.hostile import NOBODY, PICTURE, Attack, Rpc
-from tests.serving import PASSWORD
+from tests.hostile import NOBODY, PICTURE, Rpc
+from tests.serving import PASSWORD, Person
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 WIDE = "\U0001f701"  # four bytes in UTF-8
@@ -71,7 +71,15 @@ class Tried:
     breaks: str | None
 
 
-def known_values(attack: Attack) -> dict[str, Any]:
+class Cast(Protocol):
+    """Whom and what requests name: who acts, somebody else, an item of the actor's."""
+
+    actor: Person
+    ben: Person
+    media_id: int
+
+
+def known_values(attack: Cast) -> dict[str, Any]:
     """What a field of this name holds in an allowed request. Others get what their rule allows."""
     other = attack.ben.user_id
     return {
@@ -91,7 +99,7 @@ def known_values(attack: Attack) -> dict[str, Any]:
     }
 
 
-def allowed(rpc: Rpc, attack: Attack) -> list[Message]:
+def allowed(rpc: Rpc, attack: Cast) -> list[Message]:
     """The messages of a call that the rules allow: of a stream, one for each case of its oneof."""
     known = known_values(attack)
     if rpc.name == "LogIn":
@@ -165,7 +173,7 @@ def _check_known(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> None
 # --- one field at a time --------------------------------------------------------------------------
 
 
-def fields_tried(rpc: Rpc, attack: Attack) -> Iterator[Tried]:
+def fields_tried(rpc: Rpc, attack: Cast) -> Iterator[Tried]:
     """Every field of the request and of the messages in it, at, below and above its limits."""
     for path, field in _fields(rpc.method.input_type, ()):
         for label, value, is_allowed in _values(field):

@@ -46,6 +46,10 @@ _SETTINGS = {
     "max_parallel_workers_per_gather": "1",
     "jit": "off",
     "log_checkpoints": "off",
+    # Neither statements nor values: a broken constraint would quote the row.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length": "0",
 }
 
 
