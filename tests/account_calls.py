@@ -7,6 +7,8 @@ import grpc
 import pytest
 
 from social.v1 import (
+    comments_pb2,
+    comments_pb2_grpc,
     feed_pb2,
     feed_pb2_grpc,
     follows_pb2,
@@ -112,6 +114,10 @@ def calls_of_every_service(world: World, metadata: Metadata) -> list[Any]:
         (
             likes_pb2_grpc.LikesServiceStub(channel).ListLikers,
             likes_pb2.ListLikersRequest(media_id=1),
+        ),
+        (
+            comments_pb2_grpc.CommentsServiceStub(channel).ListComments,
+            comments_pb2.ListCommentsRequest(media_id=1),
         ),
         (feed_pb2_grpc.FeedServiceStub(channel).GetFeed, feed_pb2.GetFeedRequest()),
         (world.users.GetUsers, pb.GetUsersRequest(user_ids=[1])),

@@ -251,3 +251,69 @@ async def test_a_late_changed_handle_changes_nothing(world: World) -> None:
     )
     await world.log.append("users", ana.user_id.to_bytes(8, "big"), late.SerializeToString())
     assert await shown(world, ana) == "ben"
+
+
+def pause_at(
+    world: World, patched: pytest.MonkeyPatch, append: int
+) -> tuple[asyncio.Event, asyncio.Event]:
+    """The append of this number waits: the first event says that it does, the second ends it."""
+    right, calls = world.log.append, 0
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def pausing(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == append + 1:
+            waits.set()
+            await goes_on.wait()
+        return await right(*arguments, **options)
+
+    patched.setattr(world.log, "append", pausing)
+    return waits, goes_on
+
+
+@pytest.mark.parametrize("second", ["cem", "ben"])
+@pytest.mark.parametrize("append", range(APPENDS))
+async def test_a_rename_between_the_steps_of_another_leaves_one_name_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch, append: int, second: str
+) -> None:
+    ana = await world.register("ana")
+    waits, goes_on = pause_at(world, monkeypatch, append)
+    first = asyncio.create_task(_awaited(rename(world, ana, "ben")))
+    await waits.wait()
+    await rename(world, ana, second)
+    assert await shown(world, ana) == second
+    goes_on.set()
+    assert await first == ""
+    name = await shown(world, ana)
+    assert name == second or append == 0
+    await run(world, await task_of(world))
+    assert await held(world, "ana", "ben", "cem") == {name: ana.user_id}
+    assert await shown(world, ana) == name
+
+
+@pytest.mark.parametrize("append", range(APPENDS))
+async def test_a_registration_between_the_steps_of_a_rename(
+    world: World, monkeypatch: pytest.MonkeyPatch, append: int
+) -> None:
+    """The old name is taken until it is freed, the new one from its claim on."""
+    ana = await world.register("ana")
+    waits, goes_on = pause_at(world, monkeypatch, append)
+    first = asyncio.create_task(_awaited(rename(world, ana, "ben")))
+    await waits.wait()
+    assert await _awaited(register(world, "ana")) == "HANDLE_TAKEN"
+    taken = await _awaited(register(world, "ben"))
+    assert taken == ("HANDLE_TAKEN" if append else "")
+    goes_on.set()
+    assert await first == ("" if append else "HANDLE_TAKEN")
+    assert await shown(world, ana) == ("ben" if append else "ana")
+    assert await _awaited(register(world, "ana")) == ("" if append else "HANDLE_TAKEN")
+
+
+async def _awaited(call: Any) -> str:
+    """Why it was refused; empty when it was not."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return "HANDLE_TAKEN" if error.code() == grpc.StatusCode.ALREADY_EXISTS else "another"
+    return ""
