@@ -107,7 +107,6 @@ class Settings(BaseSettings):
     recording_unacknowledged_max: int = Field(default=4_000, ge=1)
     recording_check_items: int = Field(default=1_000, ge=1)
     recording_check_s: float = 5.0
-    recording_idle_max_s: float = 60.0
 
     # Feed
     chunk_rows_max: int = 1_000

@@ -7,9 +7,9 @@ the log has them in the order of the stream.
 Bound:  at most `recording_unacknowledged_max` items and one message more are held; meanwhile no
         message is read
 Ends:   OK when the client has closed his side and all is acknowledged. Whatever else ends it,
-        what is sure is acknowledged first; a client who reads no acknowledgement is held until
-        the RPC's deadline
-Not:    which items a client must send again: all above the last acknowledgement
+        what is sure is acknowledged first
+Not:    a client who neither sends nor reads (services/limits.py); which items a client must send
+        again: all above the last acknowledgement
 """
 
 import asyncio
@@ -101,20 +101,15 @@ class Recording:
 
     async def _next(self, requests: Requests) -> pb.RecordLikesRequest | None:
         """None when the client has closed his side."""
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + self._settings.recording_idle_max_s
         arriving = asyncio.ensure_future(anext(requests, None))
         try:
             while True:
-                left_s = min(until_s - loop.time(), self._token_left_s())
-                wait_s = min(max(left_s, 0.0), self._settings.recording_check_s)
-                await asyncio.wait((arriving,), timeout=wait_s)
+                wait_s = min(self._token_left_s(), self._settings.recording_check_s)
+                await asyncio.wait((arriving,), timeout=max(wait_s, 0.0))
                 self._check_token()
                 if arriving.done():
                     return arriving.result()
                 await self._check_session()
-                if loop.time() >= until_s:
-                    raise TimeoutError("nothing was sent for too long")
         finally:
             arriving.cancel()
             await asyncio.gather(arriving, return_exceptions=True)

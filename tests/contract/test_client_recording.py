@@ -115,7 +115,7 @@ async def test_a_log_that_fails_now_and_then_loses_nothing(
 
 async def test_pauses_longer_than_the_server_s_patience() -> None:
     async with (
-        serving(recording_idle_max_s=0.05) as world,
+        serving(stream_idle_max_s=0.05) as world,
         cutting(world.address) as proxy,
         Client(proxy.address, connections=1, deadline_s=5.0) as client,
     ):

@@ -10,6 +10,7 @@ import pytest
 
 from millrace.errors import OutcomeUnknown
 from millrace.log.port import NewRecord
+from millrace.log.position_token import decode
 from millrace.views import likes as likes_view
 from millrace.views.likes import LIKES
 from social.v1 import likes_pb2 as pb
@@ -265,7 +266,7 @@ async def test_an_access_token_that_expires_ends_the_stream() -> None:
 
 
 async def test_a_stream_on_which_nothing_is_sent_ends() -> None:
-    async with serving(recording_idle_max_s=0.05) as world:
+    async with serving(stream_idle_max_s=0.05) as world:
         scene = await scene_in(world)
         call = scene.stream()
         await call.write(scene.message(1, [scene.items[0]]))
@@ -284,8 +285,9 @@ async def test_a_stream_without_items_answers_the_position_of_the_earlier_ones(
     after = scene.stream()
     await after.done_writing()
     assert await after.read() is grpc.aio.EOF
-    frame = scene.world.server.frame
-    needs = frame._token([await position_of(after)]).needs(["likes"])
+    identity = scene.world.parts.control.identity
+    token = decode(await position_of(after), identity.key("position token"), identity.log_id)
+    needs = token.needs(["likes"])
     ends = await scene.world.log.ends("likes")
     assert list(needs.values()) == [end for end in ends if end]
     scene.world.release(likes_view.VIEW)

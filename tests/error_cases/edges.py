@@ -5,9 +5,6 @@ from typing import Any
 import grpc
 import pytest
 
-from services.call import Call
-from services.recording import Recording
-from services.sessions import Sessions
 from social.v1 import follows_pb2, follows_pb2_grpc, likes_pb2, likes_pb2_grpc
 from tests.error_cases.register import NOBODY, alike, case, request_id
 from tests.serving import Person, Refusal, World, refusal
@@ -82,18 +79,3 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
 @case("RecordLikes: another request_id in one stream")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(recording(world, ana, (request_id(), 1), (request_id(), 2)))
-
-
-@case("RecordLikes: nothing is sent for too long")
-async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
-    # The handler's settings alone: the frame's must stay what they are.
-    impatient = world.parts.settings.model_copy(update={"recording_idle_max_s": 0.05})
-    begun = Recording.__init__
-
-    def impatiently(self: Recording, call: Call, sessions: Sessions) -> None:
-        begun(self, call, sessions)
-        self._settings = impatient
-
-    patched.setattr(Recording, "__init__", impatiently)
-    likes: Any = likes_pb2_grpc.LikesServiceStub(world.channel)
-    return await refusal(likes.RecordLikes(metadata=ana.metadata).read())
