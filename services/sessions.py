@@ -26,7 +26,7 @@ class Sessions:
         self._parts = parts
         self._states: Batched[Session, SessionState] = Batched(
             self._read,
-            keys_max=READ_KEYS_MAX // len(vault.session_keys(0, b"")),
+            keys_max=READ_KEYS_MAX // vault.SESSION_KEYS,
             pause_s=parts.settings.read_pause_ms / 1000,
         )
 

@@ -32,6 +32,10 @@ from social.log.v1.vault_pb2 import (
 # (user, kind, family) and (user, family).
 SecretKey = tuple[int, VaultKind.ValueType, bytes]
 Session = tuple[int, bytes]
+SESSION_KEYS = 3
+_FAMILY = int(VAULT_KIND_FAMILY)
+_REVOKED = int(VAULT_KIND_REVOKED)
+_SESSIONS = int(VAULT_KIND_SESSIONS)
 
 VAULT = Entity(
     "vault",
@@ -103,12 +107,21 @@ async def boxes(store: ViewStore, keys: Sequence[SecretKey]) -> dict[tuple[int, 
 async def session_states(
     store: ViewStore, sessions: Sequence[Session]
 ) -> dict[Session, SessionState]:
-    """By session; one whose family the view does not know is left out. At most 33."""
-    found = await secrets(store, [key for session in sessions for key in session_keys(*session)])
+    """By session; one whose family the view does not know is left out. At most 100
+    keys, and a session takes `SESSION_KEYS`.
+    """
+    # On every call, so rows as they are.
+    keys: list[Key] = []
+    for user_id, family in sessions:
+        keys += ((user_id, _FAMILY, family), (user_id, _REVOKED, family), (user_id, _SESSIONS, b""))
+    rows = await VAULT.get_many(store, keys)
     return {
-        (user_id, family): session_state(found, user_id, family)
-        for user_id, family in sessions
-        if (user_id, VAULT_KIND_FAMILY, family) in found
+        session: SessionState(
+            revoked=(session[0], _REVOKED, session[1]) in rows,
+            generation=ended.number if (ended := rows.get((session[0], _SESSIONS, b""))) else 0,
+        )
+        for session in sessions
+        if (session[0], _FAMILY, session[1]) in rows
     }
 
 
