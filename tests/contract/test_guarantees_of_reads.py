@@ -7,8 +7,9 @@ import grpc
 import pytest
 
 from social.v1 import comments_pb2, likes_pb2, media_pb2, users_pb2
+from tests.calls import READS, WRITES
 from tests.contract.test_protos import CONTRACT
-from tests.scenes import READS, WRITES, Answer, Scene, scene_in, unpositioned
+from tests.scenes import Answer, Scene, scene_in, unpositioned
 from tests.serving import Person, World, new_request_id, refusal, serving
 
 LISTS = [rpc for rpc in READS if CONTRACT[rpc] == "lists"]

@@ -13,8 +13,9 @@ import pytest
 from millrace.errors import OutcomeUnknown
 from millrace.log.port import Appended
 from social.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from tests.calls import WRITES, Write
 from tests.contract.test_protos import CONTRACT
-from tests.scenes import WRITES, Scene, Write, code_of, scene_in, unpositioned, upload
+from tests.scenes import Scene, code_of, scene_in, unpositioned, upload
 from tests.serving import World, new_request_id, refusal, serving
 
 CREATES = [rpc for rpc in WRITES if CONTRACT[rpc] == "creates"]
