@@ -88,7 +88,9 @@ class LikesServiceServicer:
         server acknowledges the highest number up to which all are in the log or refused. After a
         broken connection the client sends everything above the last acknowledgement again, in order,
         under the same request_id: nothing is lost or counted twice. The server reads no further while
-        too much is unacknowledged. INVALID_ARGUMENT: numbers not consecutive within the stream.
+        too much is unacknowledged. A stream ends with its access token; whatever ends it, what is sure
+        is acknowledged first. One without items answers the position of all that the caller wrote.
+        INVALID_ARGUMENT: numbers not consecutive within the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

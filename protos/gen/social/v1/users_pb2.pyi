@@ -11,7 +11,9 @@ For all RPCs:
             (UploadMedia, AddComment, Register of one handle) the same request_id with another
             body within 7 days is ALREADY_EXISTS; the others set a state: the last one counts.
   Position  writes answer with the trailing metadata `millrace-position`; sent back as metadata,
-            it makes reads cover the write. A read that cannot wait for it says `stale`.
+            it makes reads cover the write. A read that cannot wait for it says `stale`. Of
+            writes at the same time send all answers, the key once for each, at most 16; the
+            answer of a write covers all that were sent with it.
   Fields    the rules beside the fields are checked before anything else: INVALID_ARGUMENT with
             google.rpc.BadRequest. No string may hold U+0000.
   Hidden    what the viewer may not see is NOT_FOUND, and simply absent from batches and lists;
