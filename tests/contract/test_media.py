@@ -3,12 +3,15 @@
 import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
 from PIL import Image
 
+from millrace.log.partitioner import key_of
 from millrace.views import likes as likes_view
+from social.log.v1.media_pb2 import MediaDeleted, MediaEvent
 from social.v1 import (
     feed_pb2,
     feed_pb2_grpc,
@@ -207,3 +210,29 @@ async def test_only_the_author_deletes_and_a_retry_finds_it_done() -> None:
         assert not got.items
         refused = await refusal(stub.DeleteMedia(request, metadata=ben.metadata))
         assert (refused.code.name, refused.reason) == ("NOT_FOUND", "MEDIA_NOT_FOUND")
+
+
+async def test_a_deletion_that_overtakes_its_retry_lets_it_succeed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as world:
+        ana = await world.register("ana")
+        item = await upload(world, ana, requests(picture(), new_id()))
+        stub = media_pb2_grpc.MediaServiceStub(world.channel)
+        request = pb.DeleteMediaRequest(request_id=new_id(), media_id=item.id)
+        first_try = MediaEvent(deleted=MediaDeleted(media_id=item.id, author_id=ana.user_id))
+        get_many = world.store.get_many
+
+        async def overtaken(rows: Any, keys: Any) -> Any:
+            found = await get_many(rows, keys)
+            if rows.name == "media":
+                monkeypatch.undo()
+                key = key_of(ana.user_id)
+                await world.log.append("media", key, first_try.SerializeToString())
+                await world.process_all()
+            return found
+
+        monkeypatch.setattr(world.store, "get_many", overtaken)
+        assert not (await stub.DeleteMedia(request, metadata=ana.metadata)).pending
+        got = await stub.GetMedia(pb.GetMediaRequest(media_ids=[item.id]), metadata=ana.metadata)
+        assert not got.items
