@@ -10,6 +10,7 @@ the time. Now and then a user's read right after his own writes goes without tha
 do.
 """
 
+import asyncio
 import hashlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -96,6 +97,11 @@ class Lane:
     async def do(self, operation: Operation) -> None:
         """One call, or all calls of a walk through a list."""
         self._step += 1
+        await self._wait(operation)
+        if operation.twice:
+            for outcome in await asyncio.gather(self._sent(operation), self._sent(operation)):
+                self._compare(operation, outcome)
+            return
         for _ in range(PAGES_MAX):
             outcome = await self._sent(operation)
             self._compare(operation, outcome)
@@ -143,7 +149,6 @@ class Lane:
     # the server
 
     async def _sent(self, operation: Operation) -> Outcome:
-        await self._wait(operation)
         for _ in range(TRIES_MAX):
             outcome = await self.call(operation)
             behind = getattr(outcome.answer, "stale", False)

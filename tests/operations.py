@@ -19,6 +19,14 @@ from tests.random_fields import BROKEN
 from tests.random_requests import RARELY, USERS_MAX, Requests
 
 ACTIVE_MIN = 4
+OFTEN = 0.1
+# A retry that overtakes its call: what is asked for twice at once happens once. Not those of which
+# the second may find its session ended, and reads.
+TWICE = {
+    "Register", "LogIn", "RefreshToken", "LogOut", "UpdateProfile", "ChangeHandle",
+    "ReactivateUser", "UploadMedia", "EditCaption", "DeleteMedia", "Follow", "Unfollow",
+    "LikeMedia", "UnlikeMedia", "RecordLikes", "AddComment", "DeleteComment",
+}  # fmt: skip
 
 # How often each RPC is called, of all. Those that end sessions are rare, so that most stand.
 WEIGHTS = {
@@ -34,17 +42,20 @@ WEIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`walk`: go on to the list's end. `broken`: a field breaks its rule."""
+    """`walk`: go on to the list's end. `broken`: a field breaks its rule. `twice`: two calls at
+    once.
+    """
 
     method: str
     bearer: str
     requests: tuple[Any, ...]
     walk: bool = False
     broken: bool = False
+    twice: bool = False
 
     def __str__(self) -> str:
         told = " | ".join(" ".join(str(one).split())[:160] for one in self.requests[:3])
-        marks = "".join(f" {mark}" for mark in ("walk", "broken") if getattr(self, mark))
+        marks = "".join(f" {mark}" for mark in ("walk", "broken", "twice") if getattr(self, mark))
         return f"{self.method}(…{self.bearer[-6:]}) {told}{marks}"
 
 
@@ -67,7 +78,14 @@ class Operations:
         broken = rng.random() < RARELY and bool(self.active()) and self._break(requests[0])
         bearer = self._bearer(method, requests[0], broken=broken)
         walk = hasattr(requests[0], "page_token") and not broken and rng.random() < 0.4
-        return Operation(method, bearer, requests, walk=walk, broken=broken)
+        twice = method in TWICE and rng.random() < OFTEN and not self._is_old(requests[0])
+        return Operation(method, bearer, requests, walk=walk, broken=broken, twice=twice)
+
+    def _is_old(self, request: Any) -> bool:
+        """A refresh token that ends its session: the second call may find that done or not."""
+        sessions = self._answers.accounts.sessions.values()
+        shown = getattr(request, "refresh_token", "")
+        return any(shown in session.refresh_tokens[:-2] for session in sessions)
 
     def active(self) -> list[str]:
         """Access tokens that open everything."""
