@@ -1,7 +1,7 @@
 """RecordLikes as any client sees it, on the memory twins: numbers, refusals, breaks, bounds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from millrace.log.port import NewRecord
 from millrace.log.position_token import decode
 from millrace.views import likes as likes_view
 from millrace.views.likes import LIKES
+from services.recording import Recording
 from social.v1 import likes_pb2 as pb
 from social.v1 import likes_pb2_grpc, media_pb2, media_pb2_grpc, users_pb2
 from tests.contract.test_media import picture, requests, upload
@@ -233,6 +234,38 @@ async def test_no_more_is_read_than_the_log_has_taken(monkeypatch: pytest.Monkey
         assert await call.code() is grpc.StatusCode.OK
         assert sum(admitted) == 100
         assert max(admitted) <= 10 + 5
+
+
+async def test_a_client_that_reads_late_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is refused than a connection holds: the server waits, and reads no further."""
+    count, each = 40_000, 1_000
+    admitted = held_max = 0
+    async with serving(recording_unacknowledged_max=each) as world:
+        scene = await scene_in(world)
+        admit = Recording._admit
+
+        async def counted(self: Recording, likes: Sequence[pb.RecordedLike]) -> Any:
+            nonlocal admitted, held_max
+            admitted += len(likes)
+            held_max = max(held_max, self._read - self._told)
+            return await admit(self, likes)
+
+        monkeypatch.setattr(Recording, "_admit", counted)
+        call = scene.stream()
+
+        async def write_all() -> None:
+            for first in range(1, count, each):
+                await call.write(scene.message(first, [GONE] * each))
+            await call.done_writing()
+
+        writing = asyncio.create_task(write_all())
+        while admitted < 5 * each:
+            await asyncio.sleep(0.001)
+        refused = await acknowledged(call, count)
+        await writing
+        assert await call.code() is grpc.StatusCode.OK
+    assert held_max <= 2 * each
+    assert [one.sequence for one in refused] == list(range(1, count + 1))
 
 
 async def test_a_session_that_ends_ends_the_stream(scene: Scene) -> None:
