@@ -55,7 +55,8 @@ class Likes(Calls):
         Left without an error all is acknowledged, and the session reads it. `refused` is called
         for each item that `like` would have refused. Raises OutcomeUnknown when nothing was
         acknowledged for the client's deadline: what lies above `recording.acknowledged` may or
-        may not be done. Likes of one item both in here and by `like` are in no order.
+        may not be done. Likes of one item both in here and by `like` are in no order. While it is
+        open it takes one of the session's 16 places for writes at once.
         """
         recording = Recording(self, session, refused, unacknowledged_max)
         async with recording:

@@ -95,7 +95,9 @@ class Recording:
             running.result()
             raise RuntimeError("the recording has ended")
         if not self._items:
+            # A pause is nobody's fault: the deadline counts from here.
             self._moved_s = time.monotonic()
+            self._tries.progressed()
         sequence = self.acknowledged + len(self._items) + 1
         self._items.append(pb.RecordedLike(sequence=sequence, media_id=media_id, unlike=unlike))
         self._work.set()

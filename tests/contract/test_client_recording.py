@@ -133,6 +133,18 @@ async def test_pauses_longer_than_the_server_s_patience() -> None:
         assert not (await client.likers(scene.ben, scene.items[3]).page()).stale
 
 
+async def test_the_deadline_counts_from_the_item_not_from_the_pause(scene: Scene) -> None:
+    async with scene.client.record_likes(scene.ben) as recording:
+        await recording.like(scene.items[0])
+        while recording.acknowledged < 1:
+            await asyncio.sleep(0.001)
+        # As after a long pause on an open stream.
+        recording._tries.ends_s = 0.0
+        await recording.like(scene.items[1])
+        scene.proxy.cut()
+    assert await scene.liked() == [True, True, False, False]
+
+
 class Silent:
     """A LikesService that acknowledges nothing."""
 
