@@ -172,9 +172,15 @@ class Settings(BaseSettings):
 
     # Processes
     grpc_address: str = "127.0.0.1:50051"
+    grpc_acceptors: int = Field(default=8, ge=1, le=64)
     grpc_streams_max: int = 1_000
     grpc_message_bytes_max: int = 2 * 1024 * 1024
     grpc_calls_max: int = 2_000
+    admission_delay_ms: int = Field(default=50, ge=0)
+    admission_calls_start: int = Field(default=200, ge=1)
+    admission_calls_min: int = Field(default=8, ge=1)
+    admission_heard_ms: int = Field(default=25, ge=1)
+    admission_interval_ms: int = Field(default=100, ge=1)
     grpc_idle_max_s: int = 600
     grpc_connection_age_max_s: int = 1_800
     grpc_keepalive_s: int = 60

@@ -1,7 +1,7 @@
 """What happens around every handler, in this order:
 
-trace, metrics, limit of calls, rate by address, deadline, request and rules, caller, rates and
-streams by user (services/limits.py), handler, errors → status.
+admission (services/doorway.py), trace, metrics, limit of calls, rate by address, deadline,
+request and rules, caller, rates and streams by user (services/limits.py), handler, errors → status.
 
 A servicer is a class with a method for each RPC that it has, named in snake case; the others
 answer UNIMPLEMENTED. `call` is a services.call.Call:
@@ -17,7 +17,7 @@ Handlers raise millrace.errors; every item of a client's stream is checked befor
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -28,7 +28,9 @@ from millrace.errors import Exhausted
 from millrace.log.position_token import PositionTokens
 from millrace.observe import metrics, trace
 from millrace.observe.logs import logger
+from services.admission import Admission
 from services.call import Call
+from services.doorway import Door, Doorway
 from services.errors import Status, status_of
 from services.limits import Limits
 from services.parts import Parts
@@ -49,7 +51,7 @@ _MADE = {
 
 
 class Frame:
-    """Puts servicers into a gRPC server. One a process."""
+    """Puts servicers into gRPC servers. One a process."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -62,23 +64,25 @@ class Frame:
         )
         self._telling = trace.Telling(parts.settings.traces_told_per_s_max)
         self._running = 0
+        self.admission = Admission(parts.settings, parts.clock)
         metrics.RPCS_RUNNING.set_function(lambda: self._running)
 
-    def add_to(self, server: grpc.aio.Server, service: Service) -> None:
+    def add_to(self, servers: Sequence[grpc.aio.Server], service: Service) -> None:
         """Raises Bug or UnsupportedRule for a servicer or a proto that cannot be served."""
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        doors: dict[str, Door] = {}
         for rpc in rpcs_of(service, self._settings.handler_deadline_s):
             make: Any = _MADE[rpc.takes_stream, rpc.gives_stream]
             # Requests stay bytes until `_limited`, since gRPC tells a client which of our classes
             # could not read them.
-            handlers[rpc.name] = make(
+            handler = make(
                 self._streamed(rpc) if rpc.gives_stream else self._answered(rpc),
                 response_serializer=rpc.response.SerializeToString,
             )
+            doors[rpc.path] = Door(rpc, handler)
         # Not as registered methods: grpc.aio (1.85) waits anew for each of them at every call.
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers),)
-        )
+        doorway = Doorway(doors, self.admission)
+        for server in servers:
+            server.add_generic_rpc_handlers((doorway,))
 
     def _answered(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
         async def answer(sent: Any, context: _Context) -> Message | None:
@@ -110,6 +114,10 @@ class Frame:
         told = self._telling.admits(traceparent)
         code = "CANCELLED"
         self._running += 1
+        # A stream that stays open takes no place.
+        placed = not (rpc.takes_stream or rpc.gives_stream)
+        if placed:
+            self.admission.begin(rpc.path)
         try:
             answer = await self._limited(rpc, context, metadata, trace_id, told, sent, work)
             code = "OK"
@@ -120,7 +128,10 @@ class Frame:
             await context.abort(status.code, status.message, status.trailing_metadata)
         finally:
             self._running -= 1
-            rpc.seconds.observe(time.perf_counter() - started_s)
+            took_s = time.perf_counter() - started_s
+            if placed:
+                self.admission.end(rpc.path, took_s, ok=code == "OK")
+            rpc.seconds.observe(took_s)
             rpc.count(code)
             if told:
                 log.info("answered", method=rpc.path, code=code)
@@ -140,6 +151,8 @@ class Frame:
             raise Exhausted("too many calls at once: try again", reason="OVERLOADED")
         address = self._limits.address_of(context.peer())
         until_s = _until_s(rpc, context)
+        if until_s <= asyncio.get_running_loop().time():
+            raise TimeoutError
         async with asyncio.timeout_at(until_s if until_s < math.inf else None):
             request: Any = None if rpc.takes_stream else rpc.read(sent)
             caller = None

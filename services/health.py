@@ -1,5 +1,6 @@
-"""gRPC health and reflection of a server, so that any client finds its way unaided."""
+"""gRPC health and reflection of servers, so that any client finds its way unaided."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -24,15 +25,17 @@ class _GenericOnly:
 class Health:
     """`""` and each service: SERVING from `serve` until `leave`."""
 
-    def __init__(self, server: grpc.aio.Server, services: list[Service]) -> None:
+    def __init__(self, servers: Sequence[grpc.aio.Server], services: list[Service]) -> None:
         self._names = ["", *(service.descriptor.full_name for service in services)]
         self._servicer = health.aio.HealthServicer()
-        generic: Any = _GenericOnly(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, generic)
         shown = [*self._names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-            reflection.aio.ReflectionServicer(shown), generic
-        )
+        reflected = reflection.aio.ReflectionServicer(shown)
+        for server in servers:
+            generic: Any = _GenericOnly(server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._servicer, generic)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+                reflected, generic
+            )
 
     async def serve(self) -> None:
         for name in self._names:

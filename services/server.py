@@ -1,5 +1,8 @@
 """One gRPC server process. The supervisor starts several; they share the port (SO_REUSEPORT).
 
+Within a process several gRPC servers share it, too: each of them accepts one call in about five
+turns of the event loop (grpc.aio 1.85), so one alone would hear nobody while it is busy.
+
 SIGTERM or SIGINT: health says NOT_SERVING, running calls get `stop_grace_s`, then it ends.
 Raises FailedPrecondition when the address cannot be listened on.
 """
@@ -15,6 +18,7 @@ from millrace.observe.logs import logger
 from millrace.settings import Settings
 from services.frame import Frame
 from services.health import Health
+from services.knocking import Knocking
 from services.parts import Parts
 from services.rpc import Service
 
@@ -32,31 +36,47 @@ class Server:
 
     def __init__(self, parts: Parts, services: Sequence[Service]) -> None:
         self._settings = parts.settings
-        self._server = grpc.aio.server(options=_options(parts.settings))
+        self._servers = [
+            grpc.aio.server(options=_options(parts.settings))
+            for _ in range(parts.settings.grpc_acceptors)
+        ]
         self.frame = Frame(parts)
         for service in services:
-            self.frame.add_to(self._server, service)
-        self._health = Health(self._server, list(services))
-        self.port = self._listen(parts.settings.grpc_address)
+            self.frame.add_to(self._servers, service)
+        self._health = Health(self._servers, list(services))
+        host = parts.settings.grpc_address.rpartition(":")[0]
+        self.port = _listen(self._servers[0], parts.settings.grpc_address)
+        for server in self._servers[1:]:
+            _listen(server, f"{host}:{self.port}")
         if parts.settings.health_port:
             # The shared port reaches any of the processes; this one only this.
-            self._listen(f"{LOOPBACK}:{parts.settings.health_port}")
+            _listen(self._servers[0], f"{LOOPBACK}:{parts.settings.health_port}")
+        self._knocking: Knocking | None = None
 
     async def start(self) -> None:
-        await self._server.start()
+        doors = [f"{LOOPBACK}:{_listen(one, f'{LOOPBACK}:0')}" for one in self._servers]
+        for server in self._servers:
+            await server.start()
         await self._health.serve()
+        if self._settings.admission_delay_ms:
+            interval_s = self._settings.admission_interval_ms / 1000
+            self._knocking = Knocking(self.frame.admission, doors, interval_s)
         log.info("serving", port=self.port)
 
     async def stop(self) -> None:
         await self._health.leave()
-        await self._server.stop(self._settings.stop_grace_s)
+        if self._knocking is not None:
+            await self._knocking.close()
+        grace_s = self._settings.stop_grace_s
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
         log.info("stopped")
 
-    def _listen(self, address: str) -> int:
-        try:
-            return self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
+
+def _listen(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
 
 
 async def asked_to_end() -> None:

@@ -17,6 +17,10 @@ RPC_SECONDS = Histogram(
 RPCS = Counter("millrace_rpcs_total", "RPCs by the status that they ended with", ["method", "code"])
 RPCS_RUNNING = Gauge("millrace_rpcs_running", "RPCs that this process works on now")
 
+ADMISSION_LIMIT = Gauge(
+    "millrace_admission_limit_calls", "Unary RPCs at once that this process admits now"
+)
+
 RATE_REFUSALS = Counter(
     "millrace_rate_refusals_total", "Calls refused because somebody called too often", ["rate"]
 )
