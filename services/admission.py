@@ -64,9 +64,10 @@ class Admission:
         self._clock = clock
         self._delay_s = settings.admission_delay_ms / 1000
         self._interval_s = settings.admission_interval_ms / 1000
-        self._least, self._most = settings.admission_calls_min, settings.grpc_calls_max
+        self._most = settings.grpc_calls_max
+        self._least = min(settings.admission_calls_min, self._most)
         self.limit = float(min(settings.admission_calls_start, self._most))
-        self.running = 0
+        self.running = self._entering = 0
         self._kinds: dict[str, _Kind] = {}
         self._began_s = clock.monotonic_s()
         self._peak = self._ended = self._late = 0
@@ -82,15 +83,17 @@ class Admission:
             return True
         self._look()
         kind = self._kind(path)
-        if kind.urgent:
-            return self.running < 2 * self.limit
+        # Who was let in begins when gRPC has received his request.
+        taken = self.running + self._entering
         share = max(self.limit * _SHARE_MAX, self._least)
-        if self.running < self.limit and kind.running < share:
-            return True
-        self._full = True
-        return False
+        admitted = taken < self.limit and kind.running < share
+        self._full |= not admitted
+        admitted |= kind.urgent and taken < 2 * self.limit
+        self._entering += admitted
+        return admitted
 
     def begin(self, path: str) -> None:
+        self._entering = max(self._entering - 1, 0)
         self._kind(path).running += 1
         self.running += 1
         self._peak = max(self._peak, self.running)
@@ -133,14 +136,17 @@ class Admission:
         waits_s = now_s - self._knocked_s if self._knocked_s is not None else 0.0
         heard = max(waits_s, self._heard_after_s) <= self._heard_max_s
         used = self._peak >= self.limit / 2
-        if used and (share > _LATE_MANY or not heard):
-            self.limit = min(max(self.limit * _FALL, self._least), self._most)
-        elif self._full and share < _LATE_FEW:
+        if (used and share > _LATE_MANY) or (not heard and self._peak >= self._least):
+            # From what was under way: gRPC itself may let in fewer than the limit.
+            self.limit = max(min(self.limit, self._peak) * _FALL, self._least)
+        elif self._full and heard and share < _LATE_FEW:
             self.limit = min(max(self.limit * _RISE, self.limit + 1), self._most)
         self._learn(room=heard and not self._full and not used)
         self._began_s, self._peak, self._full = now_s, self.running, False
         self._ended = self._late = 0
         self._heard_after_s = 0.0
+        # Some never come: their clients have gone.
+        self._entering = 0
 
     def _learn(self, *, room: bool) -> None:
         for kind in self._kinds.values():
