@@ -72,12 +72,23 @@ class Entity:
     async def get_many(self, store: ViewStore, keys: Sequence[Key]) -> dict[Key, Row]:
         """Rows that stand, by key. At most 100 keys: more is InvalidRequest."""
         rows = await self.get_many_ended_too(store, keys)
-        return {key: row for key, row in rows.items() if not row.ended}
+        return _standing(rows)
 
     async def get_many_ended_too(self, store: ViewStore, keys: Sequence[Key]) -> dict[Key, Row]:
-        if len(keys) > READ_KEYS_MAX:
-            raise InvalidRequest(f"{len(keys)} keys of {self.name}: at most {READ_KEYS_MAX}")
+        _bounded(self.name, keys)
         return await store.get_many(self.table, keys) if keys else {}
+
+    async def get_linked(
+        self, store: ViewStore, keys: Sequence[Key], column: str, other: "Entity"
+    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
+        """As `get_many`, and with it what `column` of these rows names in `other`, ended rows of
+        which are left out as well.
+        """
+        _bounded(self.name, keys)
+        if not keys:
+            return {}, {}
+        rows, others = await store.get_linked(self.table, keys, column, other.table)
+        return _standing(rows), _standing(others)
 
     async def claimed_by(
         self, store: ViewStore, actor_id: int, request_id: bytes
@@ -85,3 +96,12 @@ class Entity:
         """Which row this request of this actor has created, if any."""
         key: ClaimKey = (actor_id, request_id)
         return (await store.claims(self.table, [key])).get(key)
+
+
+def _bounded(name: str, keys: Sequence[Key]) -> None:
+    if len(keys) > READ_KEYS_MAX:
+        raise InvalidRequest(f"{len(keys)} keys of {name}: at most {READ_KEYS_MAX}")
+
+
+def _standing(rows: Mapping[Key, Row]) -> dict[Key, Row]:
+    return {key: row for key, row in rows.items() if not row.ended}

@@ -120,6 +120,13 @@ class MemoryStore:
             if key in rows
         }
 
+    async def get_linked(
+        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable
+    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
+        rows = await self.get_many(table, keys)
+        linked = dict.fromkeys((row.values[column],) for row in rows.values())
+        return rows, await self.get_many(other, list(linked))
+
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
         if not table.claimed:
             raise Bug(f"{table.name} takes no claims")

@@ -80,6 +80,13 @@ class ViewStore(Protocol):
     async def get_many(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
         """Rows by key, ended ones included; absent keys are left out."""
 
+    async def get_linked(
+        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable
+    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
+        """As `get_many`, and with it the rows of `other` whose id stands in `column` of those that
+        are found: one read of one moment instead of two.
+        """
+
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
         """Which rows requests have created."""
 

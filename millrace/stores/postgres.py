@@ -16,7 +16,13 @@ from millrace.stores.changes import Batch, Key
 from millrace.stores.fold import ClaimKey, ClaimRow, Row
 from millrace.stores.migrate import check_schema
 from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
-from millrace.stores.postgres_apply import apply_batch, read_claims, read_rows, row_of
+from millrace.stores.postgres_apply import (
+    apply_batch,
+    read_claims,
+    read_linked,
+    read_rows,
+    row_of,
+)
 from millrace.stores.postgres_errors import Conflict, reading, translated
 from millrace.stores.postgres_pool import Connection, Pool, open_pool
 from millrace.stores.row_sql import row_sql
@@ -93,6 +99,16 @@ class PostgresStore:
         with reading(table.name):
             async with self._connection() as connection:
                 return await read_rows(connection, table, keys)
+
+    async def get_linked(
+        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable
+    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
+        check_keys(table, keys)
+        if not keys:
+            return {}, {}
+        with reading(table.name):
+            async with self._connection() as connection:
+                return await read_linked(connection, table, keys, column, other)
 
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
         if not keys:

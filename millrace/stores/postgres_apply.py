@@ -7,9 +7,7 @@ other at the counters: positions, then rows, then edge tables as declared; each 
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import cast
-
-import asyncpg
+from typing import Any, cast
 
 from millrace.errors import Bug, PositionMoved
 from millrace.stores.changes import Batch, Key
@@ -27,7 +25,7 @@ from millrace.stores.fold import (
     wanted,
 )
 from millrace.stores.postgres_pool import Connection
-from millrace.stores.row_sql import row_sql
+from millrace.stores.row_sql import linked_sql, row_sql
 from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
 
 # $1 view, then by position: $2 topics, $3 partitions, $4 starts, $5 ends.
@@ -67,6 +65,22 @@ async def read_rows(connection: Connection, table: RowTable, keys: Iterable[Key]
     return dict(row_of(table, record) for record in records)
 
 
+async def read_linked(
+    connection: Connection, table: RowTable, keys: Iterable[Key], column: str, other: RowTable
+) -> tuple[dict[Key, Row], dict[Key, Row]]:
+    statement, arrays = linked_sql(table, column, other), list(zip(*keys, strict=True))
+    width = len(table.key) + len(table.columns) + 2
+    rows, others = {}, {}
+    for record in await connection.fetch(statement, *arrays):
+        parts = tuple(record)
+        key, row = row_of(table, parts[:width])
+        rows[key] = row
+        if parts[width] is not None:
+            key, row = row_of(other, parts[width:])
+            others[key] = row
+    return rows, others
+
+
 async def read_claims(
     connection: Connection, table: RowTable, keys: Iterable[ClaimKey]
 ) -> dict[ClaimKey, ClaimRow]:
@@ -77,7 +91,7 @@ async def read_claims(
     return {(actor_id, request_id): ClaimRow(*rest) for actor_id, request_id, *rest in records}
 
 
-def row_of(table: RowTable, record: asyncpg.Record) -> tuple[Key, Row]:
+def row_of(table: RowTable, record: Iterable[Any]) -> tuple[Key, Row]:
     """A record of `RowSql.read` or `scan`."""
     parts = tuple(record)
     width = len(table.key)

@@ -46,6 +46,19 @@ def row_sql(table: RowTable) -> RowSql:
     )
 
 
+@cache
+def linked_sql(table: RowTable, column: str, other: RowTable) -> str:
+    """$1… one array a key column → whole rows, each followed by the row of `other` whose only key
+    column is `column`, or by nulls.
+    """
+    theirs = _names((*other.key, *other.columns, *_OWN))
+    return f"""SELECT t.*, o.* FROM ({row_sql(table).read}) t
+LEFT JOIN LATERAL (
+  SELECT {theirs} FROM {quoted(other.name)}
+  WHERE {quoted(other.key[0].name)} = t.{quoted(column)} LIMIT 1
+) o ON true"""
+
+
 def _names(columns: Sequence[Column]) -> str:
     return ", ".join(quoted(column.name) for column in columns)
 

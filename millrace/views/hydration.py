@@ -7,6 +7,7 @@ the policy hides, is left out.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from millrace import policy
 from millrace.relations.entity import READ_KEYS_MAX
@@ -15,7 +16,7 @@ from millrace.views import comments, media, users
 from millrace.views.comments import COMMENTS_BY_MEDIA, CommentRow
 from millrace.views.follows import FOLLOWS
 from millrace.views.likes import LIKES
-from millrace.views.media import MEDIA_BY_AUTHOR, MediaRow
+from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR, MediaRow
 from millrace.views.users import USERS, UserRow
 
 
@@ -89,17 +90,17 @@ async def media_items(
 
 async def media_facts(store: ViewStore, media_ids: Sequence[int]) -> dict[int, policy.MediaFacts]:
     """What the policy asks about media that stand, by id. At most 100."""
-    rows = await media.by_id(store, media_ids)
-    authors = await USERS.get_many(store, [(row.author_id,) for row in rows.values()])
-    return {
-        media_id: policy.MediaFacts(
-            row.author_id,
-            # Rows, not users.by_id: what the policy asks needs no handles, hence no second read.
-            author_stands=(author := authors.get((row.author_id,))) is not None
-            and not author.values["deactivated"],
-        )
-        for media_id, row in rows.items()
-    }
+    # Rows, not users.by_id: what the policy asks needs no handles, hence no second read.
+    rows, authors = await MEDIA.get_linked(
+        store, [(media_id,) for media_id in media_ids], "author_id", USERS
+    )
+    facts = {}
+    for key, row in rows.items():
+        author_id = cast(int, row.values["author_id"])
+        author = authors.get((author_id,))
+        stands = author is not None and not author.values["deactivated"]
+        facts[cast(int, key[0])] = policy.MediaFacts(author_id, author_stands=stands)
+    return facts
 
 
 async def comment_items(store: ViewStore, comment_ids: Sequence[int]) -> dict[int, CommentItem]:
