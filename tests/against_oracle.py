@@ -70,6 +70,7 @@ class Outcome:
     answer: Any = None
     refused: str = ""
     position: str = ""
+    retry_after_s: float = 0.0
 
 
 class Lane:
@@ -83,10 +84,10 @@ class Lane:
         rng = Random(f"{seed} {lane}")
         self.operations = Operations(rng, self.answers, lane=lane)
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.tried_again = 0
+        self.tried_again: Counter[str] = Counter()
         self._step = 0
         self._last: deque[str] = deque(maxlen=LAST_SHOWN)
-        self._positions: dict[int, str] = {}
+        self._positions: dict[int, list[str]] = {}
         self._uncovered: list[tuple[int, str]] = []
         self.created: dict[tuple[str, int], int] = {}
 
@@ -99,11 +100,14 @@ class Lane:
         self._step += 1
         await self._wait(operation)
         if operation.twice:
-            for outcome in await asyncio.gather(self._sent(operation), self._sent(operation)):
+            outcomes = await asyncio.gather(self._sent(operation), self._sent(operation))
+            self._take_positions(operation, outcomes)
+            for outcome in outcomes:
                 self._compare(operation, outcome)
             return
         for _ in range(PAGES_MAX):
             outcome = await self._sent(operation)
+            self._take_positions(operation, [outcome])
             self._compare(operation, outcome)
             token = getattr(outcome.answer, "next_page_token", "")
             if not operation.walk or not token:
@@ -154,22 +158,26 @@ class Lane:
             behind = getattr(outcome.answer, "stale", False)
             if not behind and not outcome.refused.startswith(_UNKNOWN) and outcome.refused != _LOST:
                 break
-            # The same request again, as the contract says, with all writes covered.
-            self.tried_again += 1
+            # The same request again, when the server says, with all writes covered.
+            self.tried_again[outcome.refused or "stale"] += 1
+            await asyncio.sleep(outcome.retry_after_s)
             await self._cover()
-        actor = self._actor(operation) or getattr(outcome.answer, "user_id", 0)
-        if outcome.position:
-            self._positions[actor] = outcome.position
-            self._uncovered.append((actor, outcome.position))
         return outcome
+
+    def _take_positions(self, operation: Operation, outcomes: Sequence[Outcome]) -> None:
+        """Each covers what was sent with its call; those of calls at once are sent together."""
+        actor = self._actor(operation) or getattr(outcomes[0].answer, "user_id", 0)
+        if tokens := [outcome.position for outcome in outcomes if outcome.position]:
+            self._positions[actor] = tokens
+            self._uncovered += [(actor, token) for token in tokens]
 
     async def call(self, operation: Operation) -> Outcome:
         """Once, by any of the channels."""
         method, metadata = _methods()[operation.method], []
         if operation.bearer:
             metadata.append(("authorization", f"Bearer {operation.bearer}"))
-        if position := self._positions.get(self._actor(operation)):
-            metadata.append((POSITION, position))
+        positions = self._positions.get(self._actor(operation), ())
+        metadata += [(POSITION, position) for position in positions]
         call = _started(self._rng.choice(self._target.channels), method, operation, metadata)
         try:
             if method.server_streaming:
@@ -178,7 +186,8 @@ class Lane:
                 answer = await call
         except grpc.aio.AioRpcError as error:
             refused = refusal_of(error)
-            return Outcome(refused=f"{refused.code.name} {refused.reason}".strip())
+            told = f"{refused.code.name} {refused.reason}".strip()
+            return Outcome(refused=told, retry_after_s=refused.retry_after_s or 0.0)
         trailing = dict(await call.trailing_metadata() or ())
         return Outcome(answer, position=str(trailing.get(POSITION, "")))
 

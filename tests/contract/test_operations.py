@@ -154,7 +154,7 @@ async def test_every_rpc_that_is_served_is_played() -> None:
     assert served == set(WEIGHTS)
 
 
-def told(counts: Counter[tuple[str, str]], tried_again: int) -> None:
-    print(f"\n{counts.total()} calls, {tried_again} tried again")
+def told(counts: Counter[tuple[str, str]], tried_again: Counter[str]) -> None:
+    print(f"\n{counts.total()} calls, tried again: {dict(tried_again)}")
     for (method, outcome), count in sorted(counts.items()):
         print(f"{count:7} {method:16} {outcome}")

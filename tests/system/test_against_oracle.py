@@ -62,7 +62,7 @@ class Played:
                 group.create_task(lane.look_at_all())
         counts = sum((lane.counts for lane in lanes), Counter[tuple[str, str]]())
         print(f"\nseed {seed}: {operations} operations in {played_s:.0f} s", end="")
-        told(counts, sum(lane.tried_again for lane in lanes))
+        told(counts, sum((lane.tried_again for lane in lanes), Counter[str]()))
         history = await self.millrace.history()
         assert not differences(whole(self.lanes), history.oracle)
         assert not wrong_times(lanes, history.oracle)
