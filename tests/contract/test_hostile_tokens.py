@@ -72,58 +72,11 @@ def claims(attack: Attack, **changed: Any) -> dict[str, Any]:
 
 def forgeries(attack: Attack) -> dict[str, tuple[str | None, str]]:
     """What to send as `authorization`, and the reason of the refusal."""
-    real, keys = attack.actor.access_token, attack.world.parts.keys
+    real = attack.actor.access_token
     header, body, signature = real.split(".")
-    kid = jwt.get_unverified_header(real)["kid"]
-    public: Any = keys.signer.private.public_key()
-    raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    pem = public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    bens = attack.ben.access_token.split(".")
-    stranger = ensure_keys(Path(attack.world.parts.settings.keys_dir).parent / "others").signer
-
-    def signed(of: dict[str, Any], **header: Any) -> str:
-        return jwt.encode(of, keys.signer.private, "EdDSA", {"kid": kid, **header})
-
-    def hmac_of(key: bytes) -> str:
-        text = f"{encoded({'alg': 'HS256', 'typ': 'JWT', 'kid': kid})}.{body}"
-        return f"{text}.{encoded(hmac.digest(key, text.encode(), 'sha256'))}"
-
-    def headed(head: object, of: str = body, by: str = signature) -> str:
-        return f"{encoded(head)}.{of}.{by}"
-
-    tokens = {
-        "of another key": jwt.encode(claims(attack), stranger.private, "EdDSA", {"kid": kid}),
-        "of another key by its name": jwt.encode(
-            claims(attack), stranger.private, "EdDSA", {"kid": stranger.kid}
-        ),
-        "alg none": headed({"alg": "none", "kid": kid}, by=""),
-        "alg nOnE": headed({"alg": "nOnE", "kid": kid}),
-        "HS256 with the public key": hmac_of(raw),
-        "HS256 with the public key as PEM": hmac_of(pem),
-        "HS256 with nothing": hmac_of(b""),
-        "another's claims": f"{header}.{bens[1]}.{signature}",
-        "changed claims": headed(
-            {"alg": "EdDSA", "kid": kid}, encoded(claims(attack, sub=str(attack.ben.user_id)))
-        ),
-        "later expiry": headed({"alg": "EdDSA", "kid": kid}, encoded(claims(attack, exp=2**40))),
-        "another audience": signed(claims(attack, aud="elsewhere")),
-        "many audiences": signed(claims(attack, aud=["elsewhere", "nowhere"])),
-        **{f"no {name}": signed(claims(attack, **{name: None})) for name in claims(attack)},
-        **{
-            f"subject {wrong!r}": signed(claims(attack, sub=wrong))
-            for wrong in ("", "0", "-1", "ana", "1e3", "9" * 5000, "\0")
-        },
-        "family too short": signed(claims(attack, fam="00")),
-        "family no hex": signed(claims(attack, fam="zz" * 16)),
-        "expiry no number": signed(claims(attack, exp="soon")),
-        "no key": headed({"alg": "EdDSA"}),
-        **{f"key {wrong!r}": headed({"alg": "EdDSA", "kid": wrong}) for wrong in KEYS_NAMED_WRONG},
-        "critical header": signed(claims(attack), crit=["x"], x=1),
-        "key in the header": headed({"alg": "EdDSA", "jwk": {"kty": "OKP", "x": encoded(raw)}}),
-        "no JSON": headed(b"\xff{"),
-        "deep JSON": headed(b"[" * 4000),
+    tokens = {**of_other_keys(attack), **signed_wrongly(attack), **headed_wrongly(attack)}
+    tokens |= {
+        "another's claims": f"{header}.{attack.ben.access_token.split('.')[1]}.{signature}",
         "no signature": f"{header}.{body}.",
         "two parts": f"{header}.{body}",
         "four parts": f"{real}.{signature}",
@@ -132,24 +85,90 @@ def forgeries(attack: Attack) -> dict[str, tuple[str | None, str]]:
         "position": attack.actor.position,
         "quoted": f'"{real}"',
         "long": "A" * 12_000,
-        "empty": "",
+        "empty token": "",
     }
+    spoilt = base64.urlsafe_b64decode(signature + "==")
+    for place in range(0, len(spoilt), 9):
+        flipped = bytes(byte ^ (at == place) for at, byte in enumerate(spoilt))
+        tokens[f"signature's byte {place}"] = f"{header}.{body}.{encoded(flipped)}"
     found: dict[str, tuple[str | None, str]] = {
         name: (f"Bearer {token}", "TOKEN_INVALID") for name, token in tokens.items()
     }
-    spoilt = bytearray(base64.urlsafe_b64decode(signature + "=="))
-    for place in range(0, len(spoilt), 9):
-        flipped = bytes(byte ^ (at == place) for at, byte in enumerate(spoilt))
-        found[f"signature's byte {place}"] = (
-            f"Bearer {header}.{body}.{encoded(flipped)}",
-            "TOKEN_INVALID",
-        )
-    schemes = ("Basic", "Digest", "Bearer:", "Token", "")
-    for scheme in schemes:
+    for scheme in ("Basic", "Digest", "Bearer:", "Token", ""):
         found[f"scheme {scheme!r}"] = (f"{scheme} {real}", "TOKEN_INVALID")
-    found["no token"] = (None, "TOKEN_MISSING")
-    found["empty authorization"] = ("", "TOKEN_MISSING")
-    return found
+    return {**found, "no token": (None, "TOKEN_MISSING"), "empty": ("", "TOKEN_MISSING")}
+
+
+def of_other_keys(attack: Attack) -> dict[str, str]:
+    """Right claims under a stranger's key, or under our public one."""
+    keys, (_, body, _) = attack.world.parts.keys, attack.actor.access_token.split(".")
+    kid = keys.signer.kid
+    public: Any = keys.signer.private.public_key()
+    raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    pem = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    stranger = ensure_keys(Path(attack.world.parts.settings.keys_dir).parent / "others").signer
+
+    def hmac_of(key: bytes) -> str:
+        text = f"{encoded({'alg': 'HS256', 'typ': 'JWT', 'kid': kid})}.{body}"
+        return f"{text}.{encoded(hmac.digest(key, text.encode(), 'sha256'))}"
+
+    return {
+        "of another key": jwt.encode(claims(attack), stranger.private, "EdDSA", {"kid": kid}),
+        "of another key by its name": jwt.encode(
+            claims(attack), stranger.private, "EdDSA", {"kid": stranger.kid}
+        ),
+        "HS256 with the public key": hmac_of(raw),
+        "HS256 with the public key as PEM": hmac_of(pem),
+        "HS256 with nothing": hmac_of(b""),
+    }
+
+
+def signed_wrongly(attack: Attack) -> dict[str, str]:
+    """Claims that we never make, under our own key."""
+    signer = attack.world.parts.keys.signer
+
+    def signed(changed: dict[str, Any], **header: Any) -> str:
+        of = claims(attack, **changed)
+        return jwt.encode(of, signer.private, "EdDSA", {"kid": signer.kid, **header})
+
+    return {
+        "another audience": signed({"aud": "elsewhere"}),
+        "many audiences": signed({"aud": ["elsewhere", "nowhere"]}),
+        **{f"no {name}": signed({name: None}) for name in claims(attack)},
+        **{
+            f"subject {wrong!r}": signed({"sub": wrong})
+            for wrong in ("", "0", "-1", "ana", "1e3", "9" * 5000, "\0")
+        },
+        "family too short": signed({"fam": "00"}),
+        "family no hex": signed({"fam": "zz" * 16}),
+        "expiry no number": signed({"exp": "soon"}),
+        "critical header": signed({}, crit=["x"], x=1),
+    }
+
+
+def headed_wrongly(attack: Attack) -> dict[str, str]:
+    """A real signature under another header, or over other claims."""
+    kid = attack.world.parts.keys.signer.kid
+    _, real_body, signature = attack.actor.access_token.split(".")
+
+    def headed(head: object, of: str = real_body, by: str = signature) -> str:
+        return f"{encoded(head)}.{of}.{by}"
+
+    ours = {"alg": "EdDSA", "kid": kid}
+    return {
+        "alg none": headed({"alg": "none", "kid": kid}, by=""),
+        "alg nOnE": headed({"alg": "nOnE", "kid": kid}),
+        "changed claims": headed(ours, encoded(claims(attack, sub=str(attack.ben.user_id)))),
+        "later expiry": headed(ours, encoded(claims(attack, exp=2**40))),
+        "no key": headed({"alg": "EdDSA"}),
+        **{f"key {wrong!r}": headed({"alg": "EdDSA", "kid": wrong}) for wrong in KEYS_NAMED_WRONG},
+        "key in the header": headed({"alg": "EdDSA", "jwk": {"kty": "OKP", "x": "AAAA"}}),
+        "no JSON": headed(b"\xff{"),
+        "deep JSON": headed(b"[" * 4000),
+        "deep claims": headed(ours, encoded(b'{"sub":' * 1500)),
+    }
 
 
 def outdated(attack: Attack, revoked: Person) -> dict[str, tuple[str | None, str]]:
