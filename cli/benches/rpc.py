@@ -30,11 +30,16 @@ AT_ONCE = 64
 _GRAPH = GRAPHS / "twitch-pt.follows.gz"
 _CATCH_UP_S = 120.0
 _PROJECTOR, _SERVER, _EMPTY = "projector", "grpc-0", "empty"
+# One RPC may take half of the places: there is always one for each call here, or refusals, which
+# cost next to nothing, would be measured.
+_ENVIRONMENT = {"MILLRACE_ADMISSION_CALLS_MIN": str(4 * AT_ONCE)}
 
 
 async def run(effort: Effort, told: Told) -> list[Row]:
     async with (
-        Stand("rpc", effort, told, processes=(_PROJECTOR, _SERVER)) as stand,
+        Stand(
+            "rpc", effort, told, processes=(_PROJECTOR, _SERVER), environment=_ENVIRONMENT
+        ) as stand,
         contextlib.AsyncExitStack() as opened,
     ):
         log = KafkaLog(stand.settings)
