@@ -3,7 +3,6 @@
     lane = Lane(target, seed=7, followees_max=5)
     await lane.play(800)          # raises Mismatch with seed, step, calls before it
     await lane.look_at_all()      # every user, item, list and feed
-    differences((await read_history(…)).oracle, whole([lane]))
 
 A call waits until the views cover all writes before it; it is the positions that say so, never
 the time. Now and then a user's read right after his own writes goes without that: his token must
@@ -11,44 +10,25 @@ do.
 """
 
 import asyncio
-import hashlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import grpc
-import protovalidate
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
-from millrace.oracle import Answers, Impossible, Oracle, Refused
-from social.v1 import (
-    comments_pb2,
-    feed_pb2,
-    follows_pb2,
-    likes_pb2,
-    media_pb2,
-    users_pb2,
-)
+from millrace.oracle import Answers, Impossible, Refused
+from social.v1 import comments_pb2, feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from tests.operation_calls import Outcome, call, no_answer
 from tests.operations import Operation, Operations
+from tests.oracle_differences import bare, check_broken, times
 from tests.random_fields import CONTENTS
-from tests.serving import refusal_of
 
-POSITION = "millrace-position"
 LAST_SHOWN = 20
 PAGES_MAX = 500
 TRIES_MAX = 20
-_UNKNOWN = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
-# grpc.aio's client (1.85) says so, instead of what the server answered, when its own writing meets
-# the end of the call.
-_LOST = "INTERNAL"
-_PROTOS = (users_pb2, media_pb2, follows_pb2, likes_pb2, comments_pb2, feed_pb2)
-# Times are looked at beside the comparison, the others are no promise about content.
-_LEFT_OUT = ("created_at", "stale", "pending", "receipt", "reason")
 
 
 class Mismatch(AssertionError):
@@ -61,16 +41,6 @@ class Target:
 
     channels: Sequence[grpc.aio.Channel]
     cover: Callable[[Sequence[str]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came back: an answer, or "CODE REASON"."""
-
-    answer: Any = None
-    refused: str = ""
-    position: str = ""
-    retry_after_s: float = 0.0
 
 
 class Lane:
@@ -155,11 +125,10 @@ class Lane:
     async def _sent(self, operation: Operation) -> Outcome:
         for _ in range(TRIES_MAX):
             outcome = await self.call(operation)
-            behind = getattr(outcome.answer, "stale", False)
-            if not behind and not outcome.refused.startswith(_UNKNOWN) and outcome.refused != _LOST:
+            if not (why := outcome.again):
                 break
             # The same request again, when the server says, with all writes covered.
-            self.tried_again[outcome.refused or "stale"] += 1
+            self.tried_again[why] += 1
             await asyncio.sleep(outcome.retry_after_s)
             await self._cover()
         return outcome
@@ -173,23 +142,8 @@ class Lane:
 
     async def call(self, operation: Operation) -> Outcome:
         """Once, by any of the channels."""
-        method, metadata = _methods()[operation.method], []
-        if operation.bearer:
-            metadata.append(("authorization", f"Bearer {operation.bearer}"))
-        positions = self._positions.get(self._actor(operation), ())
-        metadata += [(POSITION, position) for position in positions]
-        call = _started(self._rng.choice(self._target.channels), method, operation, metadata)
-        try:
-            if method.server_streaming:
-                answer = _joined([message async for message in call])
-            else:
-                answer = await call
-        except grpc.aio.AioRpcError as error:
-            refused = refusal_of(error)
-            told = f"{refused.code.name} {refused.reason}".strip()
-            return Outcome(refused=told, retry_after_s=refused.retry_after_s or 0.0)
-        trailing = dict(await call.trailing_metadata() or ())
-        return Outcome(answer, position=str(trailing.get(POSITION, "")))
+        channel = self._rng.choice(self._target.channels)
+        return await call(channel, operation, self._positions.get(self._actor(operation), ()))
 
     def _actor(self, operation: Operation) -> int:
         session = self.answers.accounts.sessions.get(operation.bearer)
@@ -212,9 +166,7 @@ class Lane:
     def _compare(self, operation: Operation, outcome: Outcome) -> None:
         expected: Any = None
         allowed: frozenset[str] = frozenset()
-        seen = outcome.answer
-        if seen is None:
-            seen = GetMessageClass(_methods()[operation.method].output_type)()
+        seen = no_answer(operation) if outcome.answer is None else outcome.answer
         try:
             expected = self._expected(operation, seen)
         except Refused as refused:
@@ -224,10 +176,10 @@ class Lane:
         if allowed:
             agree = outcome.refused in allowed
         else:
-            agree = outcome.answer is not None and _bare(expected) == _bare(seen)
+            agree = outcome.answer is not None and bare(expected) == bare(seen)
         if not agree:
             raise self._mismatch(operation, set(allowed) or expected, outcome)
-        for key, at in _times(seen):
+        for key, at in times(seen):
             if self.created.setdefault(key, at) != at:
                 raise self._mismatch(operation, f"{key} made at {self.created[key]}", outcome)
         self._last.append(f"{self._step}: {operation} -> {outcome.refused or 'OK'}")
@@ -236,7 +188,7 @@ class Lane:
     def _expected(self, operation: Operation, seen: Any) -> Message:
         """Raises Refused and Impossible."""
         if operation.broken:
-            _check_broken(operation.requests)
+            check_broken(operation.requests)
             raise Refused("INVALID_ARGUMENT INVALID_FIELD")
         return self.answers.answer(operation.method, operation.bearer, operation.requests, seen)
 
@@ -247,141 +199,3 @@ class Lane:
             f"{self._named}, step {self._step}: {operation}\n"
             f"expected:\n{expected}\ngot:\n{got}\nbefore:\n{before}"
         )
-
-
-@cache
-def _methods() -> dict[str, MethodDescriptor]:
-    return {
-        method.name: method
-        for protos in _PROTOS
-        for service in protos.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
-
-
-def _started(
-    channel: Any, method: MethodDescriptor, operation: Operation, metadata: list[tuple[str, str]]
-) -> Any:
-    shapes = {
-        (False, False): channel.unary_unary, (False, True): channel.unary_stream,
-        (True, False): channel.stream_unary, (True, True): channel.stream_stream,
-    }  # fmt: skip
-    rpc = shapes[method.client_streaming, method.server_streaming](
-        f"/{method.containing_service.full_name}/{method.name}",
-        request_serializer=lambda request: request.SerializeToString(),
-        response_deserializer=GetMessageClass(method.output_type).FromString,
-    )
-    sent = operation.requests if method.client_streaming else operation.requests[0]
-    return rpc(iter(sent) if method.client_streaming else sent, metadata=metadata, timeout=60)
-
-
-def _joined(messages: list[Any]) -> Any:
-    """A stream of answers as the model tells it."""
-    if isinstance(messages[0], media_pb2.DownloadMediaResponse):
-        header = messages[0].header
-        data = b"".join(message.chunk for message in messages[1:])
-        assert len(data) == header.size_bytes
-        assert hashlib.sha256(data).digest() == header.sha256
-        return header
-    numbers = [message.acknowledged_sequence for message in messages]
-    assert numbers == sorted(numbers), "an acknowledgement went back"
-    return likes_pb2.RecordLikesResponse(
-        acknowledged_sequence=numbers[-1],
-        refused=[one for message in messages for one in message.refused],
-    )
-
-
-def _bare(message: Any) -> Message:
-    """Without what the model does not know."""
-    bare: Message = type(message)()
-    bare.CopyFrom(message)
-    for one in _each(bare):
-        for name in _LEFT_OUT:
-            if name in one.DESCRIPTOR.fields_by_name:
-                one.ClearField(name)
-    return bare
-
-
-def _each(message: Message) -> Iterator[Message]:
-    """The message and all messages in it."""
-    yield message
-    for field, value in message.ListFields():
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            for one in value if field.is_repeated else (value,):
-                yield from _each(one)
-
-
-def _times(message: Message) -> Iterator[tuple[tuple[str, int], int]]:
-    """((kind, id), when it was made in ms) of all that is shown."""
-    for one in _each(message):
-        if "created_at" in one.DESCRIPTOR.fields_by_name:
-            made: Any = one
-            yield (one.DESCRIPTOR.name, made.id), made.created_at.ToMilliseconds()
-
-
-def _check_broken(requests: Sequence[Message]) -> None:
-    """That a field breaks its rule is the library's word, not the generator's."""
-    if "\0" in str(requests) or "\\000" in str(requests):
-        return
-    try:
-        protovalidate.validate(requests[0])
-    except protovalidate.ValidationError:
-        return
-    raise AssertionError(f"no rule is broken: {requests[0]}")
-
-
-def whole(lanes: Sequence[Lane]) -> Oracle:
-    """All lanes as one: none knows anything of another's."""
-    found = Oracle()
-    for lane in lanes:
-        for name in (field.name for field in fields(found)):
-            held = getattr(found, name)
-            assert not held.keys() & getattr(lane.answers.state, name).keys() - {0}
-            held.update(getattr(lane.answers.state, name))
-    return found
-
-
-def differences(one: Oracle, other: Oracle) -> list[str]:
-    """What two models do not agree on."""
-    left, right = _facts(one), _facts(other)
-    return [
-        f"{name} {key}: {left[name].get(key)} / {right[name].get(key)}"
-        for name in left
-        for key in left[name].keys() | right[name].keys()
-        if left[name].get(key) != right[name].get(key)
-    ]
-
-
-def wrong_times(lanes: Sequence[Lane], log: Oracle) -> list[tuple[str, int]]:
-    """Of all that was shown, what was not made when the log says."""
-    held: dict[str, dict[int, Any]] = {
-        "User": log.users, "MediaItem": log.media, "Comment": log.comments,
-    }  # fmt: skip
-    return [
-        (kind, id_)
-        for lane in lanes
-        for (kind, id_), at_ms in lane.created.items()
-        if held[kind][id_].at_ms != at_ms
-    ]
-
-
-def _facts(oracle: Oracle) -> dict[str, dict[Any, Any]]:
-    return {
-        "user": {
-            one: (oracle.handle(one), user.display_name, user.bio, user.deactivated)
-            for one, user in oracle.users.items()
-        },
-        "names held by": dict(Counter(name.user_id for name in oracle.names.values())),
-        "media": dict(oracle.media.items()),
-        "comment": dict(oracle.comments.items()),
-        "upload": dict(oracle.uploads.items()),
-        "remark": dict(oracle.remarks.items()),
-        **{
-            name: {one: sorted(others) for one, others in edges.items() if others}
-            for name, edges in (
-                ("following", oracle.following), ("followers", oracle.followers),
-                ("likers", oracle.likers), ("media of", oracle.media_of),
-                ("comments of", oracle.comments_of),
-            )
-        },
-    }  # fmt: skip
