@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     log_replication: int = Field(default=1, ge=1)
     append_timeout_s: float = 5.0
     append_batch_bytes_max: int = 512 * 1024
-    append_pause_ms: float = Field(default=5.0, ge=0, le=100)
+    append_pause_ms: float = Field(default=8.0, ge=0, le=100)
     log_compression: Literal["", "lz4", "zstd"] = "lz4"
     log_request_timeout_ms: int = 10_000
     log_create_timeout_s: float = 30.0
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     data_keys_cached_max: int = 100_000
     registration_complete_after_s: float = 15.0
     registration_batch_claims: int = 100
-    read_pause_ms: float = Field(default=3.0, ge=0, le=100)
+    read_pause_ms: float = Field(default=5.0, ge=0, le=100)
     postgres_pool_max: int = 8
     postgres_timeout_s: float = 5.0
     postgres_retries_max: int = 5

@@ -1,9 +1,9 @@
 """Concurrent reads by key become few reads of many keys.
 
-While `reads_parallel_max` reads are under way, and for `pause_s` after the last one began, those
-who ask are gathered for the next one: the busier the process, the larger the batches, and who asks
-alone waits for nothing. Nobody joins a read that started before he asked, so an answer is never
-older than the question.
+While `reads_parallel_max` reads are under way, and for `pause_s` after one of several keys began,
+those who ask are gathered for the next one: the busier the process, the larger the batches, and who
+asks alone waits for nothing. Nobody joins a read that started before he asked, so an answer is
+never older than the question.
 """
 
 import asyncio
@@ -64,8 +64,9 @@ class Batched(Generic[K, V]):
 
     def _start(self) -> None:
         self._scheduled = None
-        self._next_s = asyncio.get_running_loop().time() + self._pause_s
         keys = list(self._waiting)[: self._keys_max]
+        pause_s = self._pause_s if len(keys) > 1 else 0.0
+        self._next_s = asyncio.get_running_loop().time() + pause_s
         asked = {key: self._waiting.pop(key) for key in keys}
         task = asyncio.create_task(self._answer(asked))
         self._reading.add(task)

@@ -6,8 +6,8 @@ then refused as well. So every append has a deadline of its own, and after a ref
 producer is replaced by a new one.
 
 Its linger holds each partition's batch by itself, so that each goes in a request of its own, and
-holds one who writes alone as well. So appends take turns here instead: what comes within
-`append_pause_ms` of the last turn goes together with the next one, in one request.
+holds one who writes alone as well. So appends take turns here instead: what comes while others
+are under way and within `append_pause_ms` of the last turn goes together, in one request.
 
 Not: which partition a key belongs to, or numbers.
 """
@@ -67,6 +67,8 @@ class Producer:
             if isinstance(error, MessageSizeTooLargeError) and not accepted:
                 raise InvalidRequest("the event is too large", reason="EVENT_TOO_LARGE") from error
             raise self._failed(producer, error, accepted=accepted) from error
+        finally:
+            self._turns.end()
         return _offset(done)
 
     async def append_many(
@@ -166,24 +168,33 @@ class Producer:
 
 
 class Turns:
-    """Who comes alone has his turn at once, who comes within `pause_s` of a turn has the next."""
+    """Who comes alone has his turn at once, who comes within `pause_s` of a turn has the next.
+
+    Alone is who finds nobody on his way; who had a turn says when he has ended.
+    """
 
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
         self._next_s = float("-inf")
         self._waiting: list[asyncio.Future[None]] = []
+        self._present = 0
 
     async def next(self) -> None:
+        """Always followed by `end`, also when it raises."""
+        self._present += 1
         loop = asyncio.get_running_loop()
         if not self._waiting:
             now_s = loop.time()
-            if now_s >= self._next_s:
+            if self._present == 1 or now_s >= self._next_s:
                 self._next_s = now_s + self._pause_s
                 return
             loop.call_at(self._next_s, self.begin)
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
         await turn
+
+    def end(self) -> None:
+        self._present -= 1
 
     def begin(self) -> None:
         """All who wait have their turn now."""

@@ -57,24 +57,30 @@ async def test_who_asks_during_a_read_waits_for_the_next() -> None:
     assert source.reads == [[2], [2, 4]]
 
 
-async def test_after_a_read_who_asks_is_gathered_until_the_pause_is_over_or_the_read_is_full() -> (
-    None
-):
+async def test_after_a_read_of_several_who_asks_is_gathered_until_the_pause_ends() -> None:
+    """Or until the read is full."""
     source = Source()
     batched = Batched(source.read, keys_max=3, pause_s=3_600)
-    assert await batched.get(2) == 20
+    assert await asyncio.gather(batched.get(2), batched.get(4)) == [20, 40]
     gathered = [asyncio.create_task(batched.get(key)) for key in (4, 6)]
     for _ in range(10):
         await asyncio.sleep(0)
-    assert source.reads == [[2]]
+    assert source.reads == [[2, 4]]
     assert await asyncio.gather(*gathered, batched.get(8)) == [40, 60, 80]
-    assert source.reads == [[2], [4, 6, 8]]
+    assert source.reads == [[2, 4], [4, 6, 8]]
+
+
+async def test_who_asks_alone_waits_for_no_pause() -> None:
+    source = Source()
+    batched = Batched(source.read, keys_max=3, pause_s=3_600)
+    assert [await batched.get(key) for key in (2, 4, 6)] == [20, 40, 60]
 
 
 async def test_a_pause_ends() -> None:
     source = Source()
     batched = Batched(source.read, keys_max=3, pause_s=0.001)
-    assert [await batched.get(key) for key in (2, 4, 6)] == [20, 40, 60]
+    for _ in range(3):
+        assert await asyncio.gather(batched.get(2), batched.get(4)) == [20, 40]
 
 
 async def test_an_error_reaches_all_who_wait_and_passes() -> None:

@@ -7,9 +7,11 @@ from millrace.log.producer import Turns
 
 async def test_who_comes_alone_has_his_turn_at_once() -> None:
     turns = Turns(pause_s=3_600)
-    turn = asyncio.ensure_future(turns.next())
-    await asyncio.sleep(0)
-    assert turn.done()
+    for _ in range(3):
+        turn = asyncio.ensure_future(turns.next())
+        await asyncio.sleep(0)
+        assert turn.done()
+        turns.end()
 
 
 async def test_who_comes_within_the_pause_goes_with_all_others_in_their_order() -> None:
