@@ -18,20 +18,22 @@ from google.protobuf.message import Message
 from millrace.auth.access_token import AccessTokens
 from millrace.auth.keys import ensure_keys
 from millrace.clock import ManualClock
-from services.rpc import OPEN_TO_ENDED
+from services.rpc import OPEN_TO_DEACTIVATED, OPEN_TO_ENDED
+from social.v1 import comments_pb2, users_pb2
 from tests.error_cases.register import ended
 from tests.hostile import NOBODY, RPCS, Attack, Rpc, attacked
 from tests.hostile_requests import allowed, sent
-from tests.serving import Person
+from tests.serving import PASSWORD, Person
 
 EVERY_RPC = pytest.mark.parametrize("rpc", RPCS.values(), ids=RPCS)
+DEACTIVATE = RPCS["DeactivateUser"]
 KEYS_NAMED_WRONG: tuple[Any, ...] = ([], {}, 1, None, "../../master", "x" * 5000, "\0")
 # Acting on what is another's. The other RPCs name nothing that could be another's, or are allowed
 # to act on it; a new one must be put into one of the two.
 OTHERS = {
     "DeleteMedia": "PERMISSION_DENIED",
     "EditCaption": "PERMISSION_DENIED",
-    "DeleteComment": "NOT_FOUND",
+    "DeleteComment": "PERMISSION_DENIED",
     "AcceptFollow": "NOT_FOUND",
     "RejectFollow": "NOT_FOUND",
     "MarkSeen": "INVALID_ARGUMENT",
@@ -232,6 +234,25 @@ async def test_of_several_tokens_none_opens_more_than_it_should(
             assert outcome.code == grpc.StatusCode.UNAUTHENTICATED
 
 
+@EVERY_RPC
+async def test_who_is_deactivated_may_come_back_or_leave(attack: Attack, rpc: Rpc) -> None:
+    if rpc.open_to_all or not {rpc.name, "DeactivateUser"} <= attack.served:
+        pytest.skip("no servicer yet, or needs no token")
+    await attack.renew()
+    await attack.call("allowed requests", DEACTIVATE, sent(allowed(DEACTIVATE, attack)))
+    again = users_pb2.LogInRequest(handle=attack.actor.handle, password=PASSWORD)
+    outcome = await attack.call("allowed requests", RPCS["LogIn"], again, ())
+    token = users_pb2.LogInResponse.FromString(outcome.answers[0]).access_token
+    metadata = [("authorization", f"Bearer {token}")]
+    outcome = await attack.call(
+        "tokens of the deactivated", rpc, sent(allowed(rpc, attack)), metadata
+    )
+    if rpc.path in OPEN_TO_DEACTIVATED:
+        assert outcome.ok
+    else:
+        assert outcome.reason == "USER_DEACTIVATED"
+
+
 def test_every_rpc_is_known_to_act_on_others_belongings_or_not() -> None:
     assert sorted([*OTHERS, *OWN_OR_ANYBODYS]) == sorted(RPCS)
 
@@ -241,12 +262,27 @@ async def test_what_is_anothers_stays_as_it_is(attack: Attack, name: str) -> Non
     rpc = RPCS[name]
     await attack.renew()
     ours, attack.media_id = attack.media_id, attack.bens_media_id
-    request = sent(allowed(rpc, attack))
+    (message,) = allowed(rpc, attack)
     attack.media_id = ours
+    if name == "DeleteComment":
+        said: Any = message
+        said.comment_id = await bens_comment(attack)
+    request = sent([message])
     async with attack.nothing_written():
         outcome = await attack.call("what is another's", rpc, request)
     expected = OTHERS[name] if name in attack.served else "UNIMPLEMENTED"
     assert outcome.code.name == expected, outcome
+
+
+async def bens_comment(attack: Attack) -> int:
+    """Ben's own, under his own item."""
+    request = comments_pb2.AddCommentRequest(
+        request_id=str(uuid.uuid4()), media_id=attack.bens_media_id, text="mine"
+    )
+    outcome = await attack.call(
+        "allowed requests", RPCS["AddComment"], request, attack.ben.metadata
+    )
+    return comments_pb2.AddCommentResponse.FromString(outcome.answers[0]).comment.id
 
 
 @EVERY_RPC
