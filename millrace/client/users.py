@@ -40,13 +40,14 @@ class Users(Calls):
 
     async def log_out(self, session: Session, *, all_sessions: bool = False) -> bool:
         """Ends the session. True when it holds everywhere, False when it soon will. A retry that
-        finds the session ended is the proof that an earlier try did it.
+        finds the session ended is the proof for this one, not for the others: then of all sessions
+        OutcomeUnknown (SESSION_ENDED), and a new session can end them.
         """
         request = pb.LogOutRequest(request_id=new_request_id(), all_sessions=all_sessions)
         try:
             answer = await self.call(lambda stubs: stubs.users.LogOut, request, session)
         except OutcomeUnknown as unknown:
-            if unknown.reason != SESSION_ENDED:
+            if all_sessions or unknown.reason != SESSION_ENDED:
                 raise
             return False
         return not answer.pending
@@ -54,7 +55,7 @@ class Users(Calls):
     async def change_password(self, session: Session, old: str, new: str) -> bool:
         """Ends all sessions of the user but this one, which goes on with new tokens. True when it
         holds everywhere. OutcomeUnknown with reason SESSION_ENDED: it was done and its answer was
-        lost: log in with the new password.
+        lost, or somebody else ended the session: `log_in` tells which password holds.
         """
         request = pb.ChangePasswordRequest(
             request_id=new_request_id(), old_password=old, new_password=new
@@ -74,15 +75,11 @@ class Users(Calls):
 
     async def deactivate_user(self, session: Session) -> bool:
         """Hides the user and ends all his sessions, this one too. True when it holds everywhere.
-        As with `log_out` a retry that finds the session ended is the proof.
+        OutcomeUnknown with reason SESSION_ENDED: it was done and its answer was lost, or somebody
+        else ended the session: `log_in` tells by `deactivated`.
         """
         request = pb.DeactivateUserRequest(request_id=new_request_id())
-        try:
-            answer = await self.call(lambda stubs: stubs.users.DeactivateUser, request, session)
-        except OutcomeUnknown as unknown:
-            if unknown.reason != SESSION_ENDED:
-                raise
-            return False
+        answer = await self.call(lambda stubs: stubs.users.DeactivateUser, request, session)
         return not answer.pending
 
     async def reactivate_user(self, session: Session) -> None:

@@ -5,19 +5,30 @@ from collections.abc import AsyncIterator
 import pytest
 
 from millrace.client import Client, Session, new_request_id
-from millrace.errors import AlreadyExists, FailedPrecondition, PermissionDenied, Unauthenticated
+from millrace.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    OutcomeUnknown,
+    PermissionDenied,
+    Unauthenticated,
+)
+from millrace.log.port import Appended
+from tests.account_calls import bearer, log_out
 from tests.contract.test_media import picture
-from tests.serving import PASSWORD, serving
+from tests.serving import PASSWORD, World, serving
 
 NEW_PASSWORD = "battery staple"
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with (
-        serving() as world,
-        Client(world.address, connections=2, deadline_s=5.0) as made,
-    ):
+async def world() -> AsyncIterator[World]:
+    async with serving() as made:
+        yield made
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[Client]:
+    async with Client(world.address, connections=2, deadline_s=5.0) as made:
         yield made
 
 
@@ -61,6 +72,35 @@ async def test_who_goes_away_comes_back(client: Client, ana: Session) -> None:
     await client.reactivate_user(again)
     await client.follow(again, ben.user_id)
     assert (await client.get_users(ben, [ana.user_id])).users
+
+
+async def test_a_session_that_another_device_ended_proves_nothing(
+    world: World, client: Client, ana: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a first try that came to nothing and its retry."""
+    other, third = [await client.log_in("ana", PASSWORD) for _ in range(2)]
+    right = world.log.append
+    ends: list[tuple[Session, bool]] = []
+
+    async def failing(*_: object, **__: object) -> Appended:
+        monkeypatch.setattr(world.log, "append", right)
+        session, all_sessions = ends.pop()
+        await log_out(world, bearer(session.access_token), all_sessions=all_sessions)
+        raise OutcomeUnknown("not written")
+
+    monkeypatch.setattr(world.log, "append", failing)
+    ends.append((third, False))
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await client.log_out(third, all_sessions=True)
+    assert unknown.value.reason == "SESSION_ENDED"
+    assert (await client.get_users(ana, [ana.user_id])).users
+
+    monkeypatch.setattr(world.log, "append", failing)
+    ends.append((other, True))
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await client.deactivate_user(ana)
+    assert unknown.value.reason == "SESSION_ENDED"
+    assert not (await client.log_in("ana", PASSWORD)).deactivated
 
 
 async def test_a_changed_handle_is_found_and_the_old_one_free(client: Client, ana: Session) -> None:

@@ -171,9 +171,8 @@ async def test_a_session_that_a_retry_finds_ended_was_logged_out(
             await client.tried_again(once, ana, write=True)
 
         monkeypatch.setattr(client, "call", call)
-        for gone in (client.log_out, client.deactivate_user):
-            answers[:] = [StoreUnavailable("away"), ended]
-            assert not await gone(ana)
-            answers[:] = [ended]
-            with pytest.raises(Unauthenticated):
-                await gone(ana)
+        answers[:] = [StoreUnavailable("away"), ended]
+        assert not await client.log_out(ana)
+        answers[:] = [ended]
+        with pytest.raises(Unauthenticated):
+            await client.log_out(ana)

@@ -94,7 +94,8 @@ class UsersServiceServicer:
     def Register(self, request, context):
         """Creates an account and logs it in. Answers when the claim of the handle is decided.
         ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body, or
-        this is a retry and the password has been changed since.
+        this is a retry and the password has been changed since. A request_id is known for as long as
+        its user holds the handle.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,7 +131,8 @@ class UsersServiceServicer:
         """Sets a new password, ends all sessions and opens a new one.
         PERMISSION_DENIED: the old password is wrong. So that a retry can finish what broke off in
         between, it is not looked at where the new password holds already. UNAUTHENTICATED
-        (SESSION_ENDED) in a retry: it was done, log in with the new password.
+        (SESSION_ENDED) in a retry: it was done, or another device ended the session; LogIn tells which
+        password holds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,7 +168,7 @@ class UsersServiceServicer:
         """Hides the actor and all that is his until he comes back, and ends all his sessions. His handle
         stays his, and counts keep counting him and what he did. UNAVAILABLE while the views do not
         know of it: then his sessions stand, and a retry goes on. UNAUTHENTICATED (SESSION_ENDED) in a
-        retry: it was done.
+        retry: it was done, or another device ended the session; LogIn tells by `deactivated`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class UsersServiceStub:
     Register: _aio.UnaryUnaryMultiCallable[_users_pb2.RegisterRequest, _users_pb2.RegisterResponse]
     """Creates an account and logs it in. Answers when the claim of the handle is decided.
     ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body, or
-    this is a retry and the password has been changed since.
+    this is a retry and the password has been changed since. A request_id is known for as long as
+    its user holds the handle.
     """
     LogIn: _aio.UnaryUnaryMultiCallable[_users_pb2.LogInRequest, _users_pb2.LogInResponse]
     """Opens a session. UNAUTHENTICATED: handle or password is wrong (which one is not said).
@@ -59,7 +60,8 @@ class UsersServiceStub:
     """Sets a new password, ends all sessions and opens a new one.
     PERMISSION_DENIED: the old password is wrong. So that a retry can finish what broke off in
     between, it is not looked at where the new password holds already. UNAUTHENTICATED
-    (SESSION_ENDED) in a retry: it was done, log in with the new password.
+    (SESSION_ENDED) in a retry: it was done, or another device ended the session; LogIn tells which
+    password holds.
     """
     GetUsers: _aio.UnaryUnaryMultiCallable[_users_pb2.GetUsersRequest, _users_pb2.GetUsersResponse]
     """Reads up to 100 users by id or by handle."""
@@ -78,7 +80,7 @@ class UsersServiceStub:
     """Hides the actor and all that is his until he comes back, and ends all his sessions. His handle
     stays his, and counts keep counting him and what he did. UNAVAILABLE while the views do not
     know of it: then his sessions stand, and a retry goes on. UNAUTHENTICATED (SESSION_ENDED) in a
-    retry: it was done.
+    retry: it was done, or another device ended the session; LogIn tells by `deactivated`.
     """
     ReactivateUser: _aio.UnaryUnaryMultiCallable[_users_pb2.ReactivateUserRequest, _users_pb2.ReactivateUserResponse]
     """Ends a deactivation; answers when the views have it. An active user stays as he is. LogIn still
@@ -96,7 +98,8 @@ class UsersServiceServicer:
     ) -> _abc.Awaitable[_users_pb2.RegisterResponse]:
         """Creates an account and logs it in. Answers when the claim of the handle is decided.
         ALREADY_EXISTS: the handle is taken, or this request_id was used for it with another body, or
-        this is a retry and the password has been changed since.
+        this is a retry and the password has been changed since. A request_id is known for as long as
+        its user holds the handle.
         """
 
     def LogIn(
@@ -136,7 +139,8 @@ class UsersServiceServicer:
         """Sets a new password, ends all sessions and opens a new one.
         PERMISSION_DENIED: the old password is wrong. So that a retry can finish what broke off in
         between, it is not looked at where the new password holds already. UNAUTHENTICATED
-        (SESSION_ENDED) in a retry: it was done, log in with the new password.
+        (SESSION_ENDED) in a retry: it was done, or another device ended the session; LogIn tells which
+        password holds.
         """
 
     def GetUsers(
@@ -175,7 +179,7 @@ class UsersServiceServicer:
         """Hides the actor and all that is his until he comes back, and ends all his sessions. His handle
         stays his, and counts keep counting him and what he did. UNAVAILABLE while the views do not
         know of it: then his sessions stand, and a retry goes on. UNAUTHENTICATED (SESSION_ENDED) in a
-        retry: it was done.
+        retry: it was done, or another device ended the session; LogIn tells by `deactivated`.
         """
 
     def ReactivateUser(
