@@ -32,12 +32,15 @@ _PROTOS = (users_pb2, media_pb2, follows_pb2, likes_pb2, comments_pb2, feed_pb2)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back: an answer, or "CODE REASON"."""
+    """What came back: an answer, or "CODE REASON". `doubtful`: of an earlier try it is not known
+    whether it was done.
+    """
 
     answer: Any = None
     refused: str = ""
     position: str = ""
     retry_after_s: float = 0.0
+    doubtful: bool = False
 
     @property
     def again(self) -> str:

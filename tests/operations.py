@@ -28,6 +28,9 @@ TWICE = {
     "LikeMedia", "UnlikeMedia", "RecordLikes", "AddComment", "DeleteComment",
 }  # fmt: skip
 
+# After these the caller's session has ended.
+ENDING = ("ChangePassword", "DeactivateUser")
+
 # How often each RPC is called, of all. Those that end sessions are rare, so that most stand.
 WEIGHTS = {
     "Register": 25, "LogIn": 40, "RefreshToken": 40, "LogOut": 16, "ChangePassword": 14,

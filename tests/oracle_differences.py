@@ -13,7 +13,8 @@ from millrace.oracle import Oracle
 
 # (kind, id) -> when it was made, in ms.
 Created = Mapping[tuple[str, int], int]
-# Times are looked at beside the comparison, the others are no promise about content.
+# Times are looked at beside the comparison, the others are no promise about content; a feed is
+# asked for with `require_complete`.
 _LEFT_OUT = ("created_at", "stale", "pending", "receipt", "reason")
 
 

@@ -29,7 +29,7 @@ from tests.running import RunningMillrace, running
 
 FOLLOWEES_MAX = 4
 LANES = 4
-SHORT, LONG = 800, 20_000
+SHORT, KILLED, LONG = 800, 3_000, 20_000
 COVERED_S = 60.0
 CHANNELS = 4
 # A fixed seed, and one that nobody has tried: the failure names it.
@@ -111,6 +111,24 @@ async def played(
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_random_calls_are_answered_as_the_oracle_says(played: Played, seed: int) -> None:
     await played.play(seed, SHORT // len(SEEDS))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_random_calls_while_processes_are_killed(played: Played) -> None:
+    """A call that is cut is made again with its request_id, and is answered as if nothing was."""
+    millrace = played.millrace
+    playing = asyncio.create_task(played.play(5, KILLED))
+    kills = 0
+    while not playing.done():
+        for name in millrace.names:
+            await millrace.kill(name)
+            kills += 1
+    await playing
+    print(f"{kills} kills")
+    # The kills must have met calls, or this test shows nothing.
+    assert kills >= len(millrace.names)
+    assert sum(lane.tried_again.total() for lane in played.lanes[-LANES:])
 
 
 @pytest.mark.slow
