@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     admission_delay_ms: int = Field(default=50, ge=0)
     admission_calls_start: int = Field(default=200, ge=1)
     admission_calls_min: int = Field(default=8, ge=1)
-    admission_heard_ms: int = Field(default=25, ge=1)
+    admission_heard_ms: int = Field(default=50, ge=1)
     admission_interval_ms: int = Field(default=100, ge=1)
     grpc_idle_max_s: int = 600
     grpc_connection_age_max_s: int = 1_800

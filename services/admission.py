@@ -1,8 +1,9 @@
 """How many calls a process works on at once: a limit that follows how late they are.
 
 A call is late when it took `admission_delay_ms` longer than its RPC usually does. While most are
-late, or a knock at the door (services/knocking.py) is not heard within `admission_heard_ms`, fewer
-are let in; while few are late and all places are taken, more. Why so: docs/adr/admission.md.
+late, or none of the last knocks at the door (services/knocking.py) was heard within
+`admission_heard_ms`, fewer are let in; while few are late and all places are taken, more. Why so:
+docs/adr/admission.md.
 
 The measure is time alone, so a machine that is busy, a PostgreSQL that is slow and a log that
 does not acknowledge all count, and a feed read weighs as long as it takes. The calls under way
@@ -12,6 +13,7 @@ Not: streams that stay open, which need a free place to begin and take none; fai
 users (services/rates.py).
 """
 
+from collections import deque
 from dataclasses import dataclass
 
 from millrace.clock import Clock
@@ -37,6 +39,8 @@ _SHARE_MAX = 0.5
 # Above this share of late calls the limit falls, below the other it may rise.
 _LATE_MANY, _LATE_FEW = 0.5, 0.25
 _FALL, _RISE = 0.8, 1.05
+# Of so many knocks none was heard in time: calls stand in a queue. One alone may be chance.
+_KNOCKS = 4
 # How fast an RPC's usual time follows what is measured, an interval: to a lower mean; to a higher
 # one while so few are under way that they do not make each other late; and while they may (0.1 s:
 # doubles in 14 minutes). So an overload of some minutes is not taken for the usual, and a store
@@ -74,7 +78,7 @@ class Admission:
         self._full = False
         self._heard_max_s = settings.admission_heard_ms / 1000
         self._knocked_s: float | None = None
-        self._heard_after_s = 0.0
+        self._waits_s: deque[float] = deque(maxlen=_KNOCKS)
         metrics.ADMISSION_LIMIT.set_function(lambda: self.limit)
 
     def admits(self, path: str) -> bool:
@@ -117,8 +121,7 @@ class Admission:
     def heard(self) -> None:
         """The last knock was."""
         if self._knocked_s is not None:
-            waited_s = self._clock.monotonic_s() - self._knocked_s
-            self._heard_after_s = max(self._heard_after_s, waited_s)
+            self._waits_s.append(self._clock.monotonic_s() - self._knocked_s)
             self._knocked_s = None
 
     def _kind(self, path: str) -> _Kind:
@@ -133,18 +136,21 @@ class Admission:
             return
         # None ended though there was work: they wait for something.
         share = self._late / self._ended if self._ended else float(self.running > 0)
-        waits_s = now_s - self._knocked_s if self._knocked_s is not None else 0.0
-        heard = max(waits_s, self._heard_after_s) <= self._heard_max_s
+        if self._knocked_s is not None:
+            self._waits_s.append(now_s - self._knocked_s)
+        heard = len(self._waits_s) < _KNOCKS or min(self._waits_s) <= self._heard_max_s
         used = self._peak >= self.limit / 2
-        if (used and share > _LATE_MANY) or (not heard and self._peak >= self._least):
-            # From what was under way: gRPC itself may let in fewer than the limit.
-            self.limit = max(min(self.limit, self._peak) * _FALL, self._least)
+        if not heard and self._peak:
+            # From what was under way: gRPC itself may let in fewer than the limit. And as far as
+            # it must: the queue is not ours, and to refuse it is the way to the end of it.
+            self.limit = max(min(self.limit, self._peak) * _FALL, 1)
+        elif used and share > _LATE_MANY:
+            self.limit = max(self.limit * _FALL, self._least)
         elif self._full and heard and share < _LATE_FEW:
             self.limit = min(max(self.limit * _RISE, self.limit + 1), self._most)
         self._learn(room=heard and not self._full and not used)
         self._began_s, self._peak, self._full = now_s, self.running, False
         self._ended = self._late = 0
-        self._heard_after_s = 0.0
         # Some never come: their clients have gone.
         self._entering = 0
 
