@@ -20,6 +20,7 @@ BENCHES: dict[str, str] = {
     "likes": "cli.benches.likes",
     "rpc": "cli.benches.rpc",
     "feed-read": "cli.benches.feed_read",
+    "overload": "cli.benches.overload",
 }
 ALL = "all"
 _DEFAULT = Effort()

@@ -1,0 +1,331 @@
+"""`overload`: what is left of the answers when more is asked than two processes can do.
+
+The capacity is found first: the offered rate rises until the good answers no longer do. Then
+half of it up to three times it is offered, an open-loop mix with feed reads, to two server
+processes that admit and to two that let all in; then twice the capacity becomes half of it, and
+the time is taken until answers are as they were before. In the end the views must hold exactly
+the likes that were acknowledged. Draws overload.png beside its figures.
+"""
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cli.benches import cpu
+from cli.benches.effort import GRAPHS, Effort
+from cli.benches.figures import Row, machine
+from cli.benches.generating import Generating, generating
+from cli.benches.generator import CONNECTIONS, MIX, Done, Turn, World
+from cli.benches.overload_chart import Point, draw
+from cli.benches.population import append_posts, load_people, log_in, posts_of
+from cli.benches.scrape import counted
+from cli.benches.stand import Stand, Told
+from cli.processes import ROOT, healthy
+from cli.stores import OpenStores, open_stores
+from deploy.local.child import Child
+from deploy.local.ports import LOOPBACK
+from deploy.local.stack import SERVERS
+from millrace.clock import SystemClock
+from millrace.errors import MillraceError
+from millrace.ids import IdMint
+from millrace.traffic.graph import read_graph
+from millrace.views import lag
+from millrace.views.likes import LIKES
+
+GOOD_MS = 500.0
+TIMES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
+SESSIONS = 128
+SERVERS_EACH = 2
+_GRAPH = GRAPHS / "twitch-pt.follows.gz"
+_POSTS_EACH = 4
+_CATCH_UP_S = 120.0
+_FIRST_RATE, _STEP, _RATE_MAX = 100.0, 1.25, 20_000.0
+# A rate that brings less than this more good answers is past the peak.
+_GROWTH_MIN = 1.03
+_RECOVERY_S = 12
+_GOOD_SHARE, _P99_TIMES = 0.97, 1.25
+_PROCESSORS = ("projector", "fanout")
+_ADMITS, _OPEN = "admission", "all let in"
+_OPTIONS = {_ADMITS: {}, _OPEN: {"MILLRACE_ADMISSION_DELAY_MS": "0"}}
+
+
+@dataclass(slots=True)
+class _Likes:
+    """What the callers were told of their likes, in pairs."""
+
+    standing: set[int] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    unknown: set[int] = field(default_factory=set)
+
+    def add(self, done: Done) -> None:
+        self.standing |= set(done.liked)
+        self.ended |= set(done.unliked)
+        self.refused |= set(done.refused)
+        self.unknown |= set(done.unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    address: str
+    metrics_port: int
+
+
+@dataclass(slots=True)
+class _Taken:
+    """One turn: what was offered in times of the capacity, what came, CPU seconds by process,
+    and the calls that were admitted at its end.
+    """
+
+    times: float
+    done: Done
+    cpu_s: dict[str, float]
+    limits: list[float]
+
+    @property
+    def point(self) -> Point:
+        done = self.done
+        answered, refused = done.codes.get("0", 0), done.codes.get("8", 0)
+        return Point(
+            *(count / done.seconds for count in (done.offered, done.good, answered, refused))
+        )
+
+
+class _Bench:
+    def __init__(
+        self, stand: Stand, stores: OpenStores, generator: Generating, effort: Effort
+    ) -> None:
+        self._stand = stand
+        self._stores = stores
+        self._generator = generator
+        self._seconds = effort.seconds
+        self._servers: dict[str, list[_Server]] = {}
+        self._pids: dict[int, str] = {}
+        self.likes = _Likes()
+
+    def serve(self, name: str, servers: list[_Server]) -> None:
+        self._servers[name] = servers
+        names = [*SERVERS, *_PROCESSORS, *(f"{name}-{n}" for n in range(SERVERS_EACH))]
+        self._pids |= {self._stand.pid(one): one for one in names}
+        self._pids[self._generator.pid] = "generator"
+
+    async def turn(self, name: str, times: float, *phases: tuple[float, float]) -> _Taken:
+        """Returns when everything is applied, so that no turn begins with another's backlog."""
+        before = cpu.spent_us(self._pids)
+        addresses = [server.address for server in self._servers[name]]
+        done = await self._generator.take(Turn(addresses, list(phases), GOOD_MS))
+        after = cpu.spent_us(self._pids)
+        limits = [
+            await counted(server.metrics_port, "millrace_admission_limit_calls")
+            for server in self._servers[name]
+        ]
+        self.likes.add(done)
+        await lag.wait_until_none(self._stores, SystemClock(), timeout_s=_CATCH_UP_S)
+        spent = {who: (us - before.get(who, 0)) / 1e6 for who, us in after.items()}
+        taken = _Taken(times, done, spent, limits)
+        self._stand.told(f"{name}: {_line(taken)}")
+        return taken
+
+    async def capacity(self) -> float:
+        """The most good answers a second where all are let in, of rates that rise by a quarter."""
+        best, rate = 0.0, _FIRST_RATE
+        while rate < _RATE_MAX:
+            good = (await self.turn(_OPEN, 0.0, (rate, self._seconds))).point.good
+            if good < best * _GROWTH_MIN:
+                return max(best, good)
+            best, rate = good, rate * _STEP
+        raise MillraceError(f"more than {_RATE_MAX:.0f} calls/s are no load for these processes")
+
+    async def curve(self, name: str, capacity: float) -> list[_Taken]:
+        return [await self.turn(name, times, (capacity * times, self._seconds)) for times in TIMES]
+
+    async def recovery(self, capacity: float, calm: Done) -> tuple[float, _Taken]:
+        """Seconds of half the capacity, after twice, until answers are as they were before."""
+        before_s = max(int(self._seconds), 3)
+        phases = ((2 * capacity, before_s), (capacity / 2, _RECOVERY_S))
+        taken = await self.turn(_ADMITS, 2.0, *phases)
+        p99_max = _P99_TIMES * max(p99 for _, _, p99 in calm.buckets)
+        after = taken.done.buckets[before_s:]
+        fine = [good >= _GOOD_SHARE * offered and p99 <= p99_max for offered, good, p99 in after]
+        bad = [number for number, one in enumerate(fine) if not one]
+        return float(bad[-1] + 1 if bad else 0), taken
+
+
+async def run(effort: Effort, told: Told) -> list[Row]:
+    async with (
+        Stand("overload", effort, told, processes=_PROCESSORS) as stand,
+        contextlib.AsyncExitStack() as opened,
+    ):
+        stores = await opened.enter_async_context(open_stores(stand.settings))
+        following = read_graph(effort.graph or _GRAPH)
+        user_ids, media_ids = await _load(stand, stores, following)
+        servers = {name: await _servers(stand, name) for name in (_ADMITS, _OPEN)}
+        told(f"{SESSIONS} people log in")
+        persons = range(min(SESSIONS, len(user_ids)))
+        sessions = await log_in(servers[_ADMITS][0].address, persons)
+        world = World([session.access_token for session in sessions], user_ids, media_ids)
+        generator = await opened.enter_async_context(generating(world))
+        bench = _Bench(stand, stores, generator, effort)
+        for name, of_it in servers.items():
+            bench.serve(name, of_it)
+
+        capacity = await bench.capacity()
+        told(f"capacity: {capacity:.0f} good answers/s")
+        rounds, recoveries = [], []
+        for _ in range(effort.rounds):
+            rounds.append(await bench.curve(_ADMITS, capacity))
+            recoveries.append((await bench.recovery(capacity, rounds[-1][0].done))[0])
+        let_in = await bench.curve(_OPEN, capacity)
+        wrong = await _wrong(stores, bench.likes, [session.user_id for session in sessions], world)
+    return _rows(effort, capacity, rounds, let_in, recoveries, bench.likes, wrong)
+
+
+async def _load(
+    stand: Stand, stores: OpenStores, following: list[list[int]]
+) -> tuple[list[int], list[int]]:
+    clock = SystemClock()
+    user_ids = await load_people(stand, stores.log, following)
+    mint, posts = IdMint(clock), []
+    await lag.wait_until_none(stores, clock, timeout_s=_CATCH_UP_S)
+    for _ in range(_POSTS_EACH):
+        posts += posts_of(user_ids, mint, stores.log.partitions)
+    await append_posts(stores.log, posts, clock)
+    await lag.wait_until_none(stores, clock, timeout_s=_CATCH_UP_S)
+    return user_ids, [post.media_id for post in posts]
+
+
+async def _servers(stand: Stand, name: str) -> list[_Server]:
+    """Two processes, each on an address of its own, as a load balancer would see them."""
+    servers = []
+    for number in range(SERVERS_EACH):
+        port = stand.port(f"{name}-{number}")
+        metrics_port = stand.port(f"{name}-{number}.metrics")
+        servers.append(_Server(f"{LOOPBACK}:{port}", metrics_port))
+        environment = {
+            "MILLRACE_STACK_FILE": stand.settings.stack_file,
+            "MILLRACE_GRPC_ADDRESS": servers[-1].address,
+            "MILLRACE_METRICS_PORT": str(metrics_port),
+            "MILLRACE_WORKER": str(number),
+            **_OPTIONS[name],
+        }
+        await stand.add(
+            Child(
+                name=f"{name}-{number}",
+                argv=(sys.executable, "-m", "services"),
+                ready=lambda port=port: healthy(port),  # type: ignore[misc]
+                env=environment,
+                cwd=ROOT,
+            )
+        )
+    return servers
+
+
+async def _wrong(
+    stores: OpenStores, likes: _Likes, user_ids: Sequence[int], world: World
+) -> dict[str, int]:
+    """Acknowledged likes that are not in the view; likes in it that were ended, or refused."""
+    place = {user_id: session for session, user_id in enumerate(user_ids)}
+    items = {media_id: item for item, media_id in enumerate(world.media_ids)}
+    found = set()
+    async for edge in stores.views.scan_edges(LIKES.table):
+        session = place[edge.target]
+        turn = (items[edge.source] - session * 131) % len(items)
+        found.add(turn * len(user_ids) + session)
+    return {
+        "lost": len(likes.standing - likes.ended - likes.unknown - found),
+        "ended": len((likes.ended - likes.unknown) & found),
+        "refused": len(likes.refused & found),
+    }
+
+
+def _rows(
+    effort: Effort,
+    capacity: float,
+    rounds: list[list[_Taken]],
+    let_in: list[_Taken],
+    recoveries: list[float],
+    likes: _Likes,
+    wrong: Mapping[str, int],
+) -> list[Row]:
+    points = {
+        _ADMITS: [taken.point for one in rounds for taken in one],
+        _OPEN: [taken.point for taken in let_in],
+    }
+    peak = max(capacity, *(point.good for of_it in points.values() for point in of_it))
+    draw(points, peak, capacity, GOOD_MS, effort.build / "overload.png")
+    twice = [taken for one in rounds for taken in one if taken.times == 2.0]
+    open_twice = next(taken for taken in let_in if taken.times == 2.0)
+    mix = ", ".join(f"{share} % {name}" for name, share in MIX.items())
+    note = (
+        f"open loop, Poisson, {len(rounds[0])} loads of {TIMES[0]} to {TIMES[-1]} times the"
+        f" capacity; {mix}; {SESSIONS} sessions on {CONNECTIONS} connections, each sends its last"
+        f" position; good: within {GOOD_MS:.0f} ms of the intended start; two server processes;"
+        f" everything on {machine()['cores']} cores, the generator included"
+        f" ({_cpu(twice[0], 'generator'):.2f} cores of them at twice); peak {peak:.0f}/s, capacity"
+        f" {capacity:.0f}/s; bare part: all let in (p99 {_p99(open_twice):.0f} ms)"
+    )
+    refusals = [taken.done.refusals_ms.get("p99", 0.0) for taken in twice]
+    halves = [taken.done.refusals_ms.get("p50", 0.0) for taken in twice]
+    answers = [_p99(taken) for taken in twice]
+    seen = f"of {len(likes.standing):,} acknowledged likes; also {wrong['ended']} that were ended"
+    return [
+        _row(
+            "goodput at 2x",
+            "of peak",
+            [taken.point.good / peak for taken in twice],
+            note,
+            open_twice.point.good / peak,
+        ),
+        _row("answers at 2x, p99", "ms", answers, _line(twice[-1]), _p99(open_twice)),
+        _row("refusals at 2x, p99", "ms", refusals, f"p50 {statistics.median(halves):.1f} ms"),
+        _row("recovery", "s", recoveries, "from 2 to 0.5 times: until goodput and p99 are as calm"),
+        _row(
+            "acknowledged, lost",
+            "likes",
+            [float(wrong["lost"])],
+            f"{seen}, and {wrong['refused']} that were refused, are in the view",
+        ),
+    ]
+
+
+def _row(
+    name: str, unit: str, values: Sequence[float], note: str, limit: float | None = None
+) -> Row:
+    value = statistics.median(values)
+    ratio = None
+    if limit and value:
+        ratio = limit / value if unit == "ms" else value / limit
+    return Row(
+        name,
+        value,
+        unit,
+        limit=limit,
+        ratio=ratio,
+        spread=(min(values), max(values)),
+        rounds=len(values),
+        note=note,
+        machine=machine(),
+    )
+
+
+def _p99(taken: _Taken) -> float:
+    return taken.done.answers_ms.get("p99", 0.0)
+
+
+def _cpu(taken: _Taken, name: str) -> float:
+    return taken.cpu_s.get(name, 0.0) / taken.done.seconds
+
+
+def _line(taken: _Taken) -> str:
+    point, done = taken.point, taken.done
+    busy = ", ".join(f"{who} {_cpu(taken, who):.2f}" for who in sorted(taken.cpu_s))
+    return (
+        f"{taken.times}x offered {point.offered:.0f}/s good {point.good:.0f} answered"
+        f" {point.answered:.0f} refused {point.refused:.0f};"
+        f" answers p50 {done.answers_ms.get('p50', 0):.0f} p99 {_p99(taken):.0f} ms, refusals p50"
+        f" {done.refusals_ms.get('p50', 0):.1f} p99 {done.refusals_ms.get('p99', 0):.1f} ms,"
+        f" sent late p99 {done.late_ms:.1f} ms; codes {done.codes}; admitted"
+        f" at the end {' and '.join(f'{limit:.0f}' for limit in taken.limits)}; cores: {busy}"
+    )
