@@ -178,6 +178,14 @@ async def by_id(store: ViewStore, user_ids: Iterable[int]) -> dict[int, UserRow]
 
 async def by_id_deactivated_too(store: ViewStore, user_ids: Iterable[int]) -> dict[int, UserRow]:
     """Registered users by id, for those who act and for what finishes their writes. At most 100."""
+    found = await _with_names(store, user_ids)
+    # A rename that came between the two reads has freed the name of the row: it has another now.
+    if nameless := [user_id for user_id, row in found.items() if not row.handle]:
+        found |= await _with_names(store, nameless)
+    return found
+
+
+async def _with_names(store: ViewStore, user_ids: Iterable[int]) -> dict[int, UserRow]:
     rows = await USERS.get_many(store, [(user_id,) for user_id in dict.fromkeys(user_ids)])
     names = await by_name(store, {cast(bytes, row.values["name_key"]) for row in rows.values()})
     users = {}

@@ -2,13 +2,16 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 import pytest
 
 from millrace.auth import names
+from millrace.stores.changes import Key
+from millrace.stores.fold import Row
+from millrace.stores.schema import RowTable
 from millrace.views import renaming, users
 from millrace.views.users import Cited
 from social.v1 import users_pb2 as pb
@@ -290,6 +293,25 @@ async def test_a_rename_between_the_steps_of_another_leaves_one_name_shown(
     await run(world, await task_of(world))
     assert await held(world, "ana", "ben", "cem") == {name: ana.user_id}
     assert await shown(world, ana) == name
+
+
+async def test_a_rename_between_the_reads_of_a_user_leaves_him_no_moment_without_a_handle(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana, ben = await world.register("ana"), await world.register("ben")
+    right = world.store.get_many
+    renamed: list[bool] = []
+
+    async def slow(table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
+        rows = await right(table, keys)
+        if table == users.USERS.table and (ana.user_id,) in keys and not renamed:
+            renamed.append(True)
+            await rename(world, ana, "cem")
+        return rows
+
+    monkeypatch.setattr(world.store, "get_many", slow)
+    assert await found(world, ben.metadata, ids=[ana.user_id]) == ["cem"]
+    assert renamed
 
 
 @pytest.mark.parametrize("append", range(APPENDS))
