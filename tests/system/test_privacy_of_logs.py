@@ -19,6 +19,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from google.protobuf.descriptor import FieldDescriptor
@@ -28,7 +29,18 @@ from deploy.local.stack import LocalStack, StackSettings
 from deploy.local.status import StackStatus
 from millrace.log.topics import TOPICS
 from social.v1 import media_pb2, users_pb2
-from tests.hostile import RPCS, Metadata, Outcome, Rpc, judge, raw, served_rpcs
+from tests.hostile import (
+    DESCRIPTORS_LEFT_MAX,
+    MEMORY_LEFT_MAX,
+    RPCS,
+    Metadata,
+    Outcome,
+    Rpc,
+    judge,
+    raw,
+    served_rpcs,
+    until,
+)
 from tests.hostile_count import tried
 from tests.hostile_http2 import Sent, framed, send_all
 from tests.hostile_requests import allowed, fields_tried, sent
@@ -113,8 +125,18 @@ async def talk(stack: StackStatus, tmp_path_factory: pytest.TempPathFactory) -> 
         del os.environ["MILLRACE_LOG_LEVEL"]
 
 
-def pids(talk: Talk) -> dict[str, int]:
-    return {name: talk.millrace.pid(name) for name in talk.millrace.names}
+def processes(talk: Talk) -> dict[str, psutil.Process]:
+    return {name: psutil.Process(talk.millrace.pid(name)) for name in talk.millrace.names}
+
+
+def grown(now: dict[str, psutil.Process], before: dict[str, tuple[int, int]]) -> list[str]:
+    """Processes that hold more memory or descriptors than before, idle connections aside."""
+    return [
+        name
+        for name, (memory_bytes, descriptors) in before.items()
+        if now[name].memory_info().rss > memory_bytes + MEMORY_LEFT_MAX
+        or now[name].num_fds() > descriptors + DESCRIPTORS_LEFT_MAX
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +144,8 @@ def pids(talk: Talk) -> dict[str, int]:
 )
 async def test_each_field_at_its_limits_on_the_real_stores(talk: Talk, all_of_them: bool) -> None:
     """Neither refused for its form nor too much for a store, and no process has died of it."""
-    before = pids(talk)
+    began = processes(talk)
+    before = {name: (one.memory_info().rss, one.num_fds()) for name, one in began.items()}
     for rpc in RPCS.values():
         if rpc.name not in talk.served:
             continue
@@ -135,7 +158,8 @@ async def test_each_field_at_its_limits_on_the_real_stores(talk: Talk, all_of_th
             assert outcome.reason != "INVALID_FIELD", f"{rpc.name} {one.label}: {outcome}"
             if outcome.ok and not _only_reads(rpc):
                 await talk.renew()
-    assert pids(talk) == before
+    assert processes(talk) == began
+    await until(lambda: not grown(began, before))
 
 
 def _is_for_stores(label: str) -> bool:

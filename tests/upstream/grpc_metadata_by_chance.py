@@ -8,7 +8,7 @@ import grpc
 
 from tests.upstream.servers import ended
 
-CALLS = 60
+CALLS = 40
 
 
 async def main() -> None:

@@ -8,7 +8,7 @@ import grpc
 from tests.upstream.raw_http2 import PREFACE, answer_of, frame, headers
 from tests.upstream.servers import ended
 
-WAIT_S = 3
+WAIT_S = 1
 
 
 async def main() -> None:
