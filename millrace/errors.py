@@ -23,9 +23,12 @@ from dataclasses import dataclass
 
 
 class MillraceError(Exception):
-    """Root. `reason` is the machine's word for it (UPPER_SNAKE_CASE), the message the human's."""
+    """Root. `reason` is the machine's word for it (UPPER_SNAKE_CASE), the message the human's.
+    `trace`: of an error that a client got, the id to tell who runs the server.
+    """
 
     reason = "INTERNAL"
+    trace = ""
 
     def __init__(self, message: str, *, reason: str | None = None) -> None:
         super().__init__(message)

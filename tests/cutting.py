@@ -3,6 +3,7 @@
 async with cutting(address) as proxy:
     client = Client(proxy.address)
     proxy.cut()                          # both sides see their connection reset
+    proxy.hang()                         # what is open stays so, and nothing passes any more
 """
 
 import asyncio
@@ -20,12 +21,17 @@ class Proxy:
         self.address = ""
         self.passed_bytes = 0
         self.cuts = 0
+        self._hung: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
         """Every connection that is open now."""
         self.cuts += bool(self._open)
         for writer in self._open:
             writer.transport.abort()
+
+    def hang(self) -> None:
+        """Every connection that is open now, as when the server's process stands still."""
+        self._hung |= self._open
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -46,6 +52,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while some := await reader.read(64 * 1024):
+                if writer in self._hung:
+                    continue
                 self.passed_bytes += len(some) if count else 0
                 writer.write(some)
                 await writer.drain()

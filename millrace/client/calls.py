@@ -95,16 +95,20 @@ class Tries:
         again = is_passing(code, details)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and details.retry_after_s is not None:
             pause_s, again = max(pause_s, details.retry_after_s), True
-        if not again or time.monotonic() + pause_s >= self.ends_s:
-            raise error_of(refusal, unknown=self._write and self.unknown) from None
-        self._calls.retries += 1
-        await asyncio.sleep(pause_s)
-        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
+        connections = self._calls.connections
+        if again and not connections.closed and time.monotonic() + pause_s < self.ends_s:
+            self._calls.retries += 1
+            await asyncio.sleep(pause_s)
+            self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
+            if not connections.closed:
+                return
+        raise error_of(refusal, unknown=self._write and self.unknown) from None
 
 
 class Calls:
-    """Connections to one address. Closed by `close`, or left as `async with`; within one event
-    loop. `credentials`: grpc.ssl_channel_credentials(…) for TLS; without, text in the clear.
+    """Connections to one address. Closed by `close`, or left as `async with`, after which calls
+    that were under way raise OutcomeUnknown or StoreUnavailable; made and used within one running
+    event loop. `credentials`: grpc.ssl_channel_credentials(…) for TLS; without, text in the clear.
     """
 
     def __init__(
@@ -180,11 +184,11 @@ class Calls:
     async def _tried_again(self, once: Callable[[Attempt], Awaitable[R]], tries: Tries) -> R:
         while True:
             metadata = await tries.begin()
-            with self.connections.least_busy() as stubs:
-                try:
+            try:
+                with self.connections.least_busy() as stubs:
                     return await once(Attempt(stubs, tries.left_s(), metadata))
-                except grpc.aio.AioRpcError as refused:
-                    refusal = refused
+            except grpc.aio.AioRpcError as refused:
+                refusal = refused
             await tries.after(refusal)
 
     async def refresh(self, session: Session | None, *, expired: str = "") -> None:

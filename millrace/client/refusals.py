@@ -33,15 +33,18 @@ _ERRORS: dict[grpc.StatusCode, type[errors.MillraceError]] = {
     grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
     grpc.StatusCode.UNAVAILABLE: errors.StoreUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.StoreUnavailable,
+    grpc.StatusCode.CANCELLED: errors.StoreUnavailable,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """`reason` is None, `retry_after_s` too, where the server gave none."""
+    """`reason` is None, `retry_after_s` too, where the server gave none; `trace` is empty then."""
 
     reason: str | None = None
     retry_after_s: float | None = None
+    trace: str = ""
+    violations: tuple[errors.FieldViolation, ...] = ()
 
 
 def may_be_done(code: grpc.StatusCode) -> bool:
@@ -55,17 +58,24 @@ def is_passing(code: grpc.StatusCode, details: Details) -> bool:
 
 
 def details_of(refusal: grpc.aio.AioRpcError) -> Details:
-    reason, retry_after_s = None, None
+    reason, retry_after_s, trace = None, None, ""
+    violations: tuple[errors.FieldViolation, ...] = ()
     for key, value in refusal.trailing_metadata() or ():
         if key != _DETAILS or not isinstance(value, bytes):
             continue
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        broken = error_details_pb2.BadRequest()
         for detail in status_pb2.Status.FromString(value).details:
             if detail.Unpack(info):
-                reason = str(info.reason)
+                reason, trace = str(info.reason), str(info.metadata.get("trace", ""))
             elif detail.Unpack(retry):
                 retry_after_s = retry.retry_delay.ToMicroseconds() / 1e6
-    return Details(reason, retry_after_s)
+            elif detail.Unpack(broken):
+                violations = tuple(
+                    errors.FieldViolation(one.field, one.reason, one.description)
+                    for one in broken.field_violations
+                )
+    return Details(reason, retry_after_s, trace, violations)
 
 
 def error_of(refusal: grpc.aio.AioRpcError, *, unknown: bool = False) -> errors.MillraceError:
@@ -73,5 +83,13 @@ def error_of(refusal: grpc.aio.AioRpcError, *, unknown: bool = False) -> errors.
     kind = _ERRORS.get(refusal.code(), errors.MillraceError)
     if unknown and refusal.code() in _SAYS_NOTHING:
         kind = errors.OutcomeUnknown
-    text = f"{refusal.code().name}: {refusal.details() or 'no message'}"
-    return kind(text, reason=details_of(refusal).reason)
+    details = details_of(refusal)
+    error = kind(
+        f"{refusal.code().name}: {refusal.details() or 'no message'}", reason=details.reason
+    )
+    error.trace = details.trace
+    if isinstance(error, errors.InvalidRequest):
+        error.violations = details.violations
+    if isinstance(error, errors.Exhausted) and details.retry_after_s is not None:
+        error.retry_after_s = details.retry_after_s
+    return error
