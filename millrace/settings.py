@@ -168,11 +168,13 @@ class Settings(BaseSettings):
     rate_stream_bytes_per_hour_max: int = 20 * 1024 * 1024 * 1024
     streams_max: int = 1_000
     streams_a_user_max: int = 64
-    stream_idle_max_s: float = 30.0
+    stream_idle_max_s: float = 60.0
 
     # Processes
     grpc_address: str = "127.0.0.1:50051"
     grpc_acceptors: int = Field(default=8, ge=1, le=64)
+    grpc_connections_max: int = Field(default=10_000, ge=1)
+    grpc_handshake_s: float = 10.0
     grpc_streams_max: int = 1_000
     grpc_message_bytes_max: int = 2 * 1024 * 1024
     grpc_calls_max: int = 2_000

@@ -24,6 +24,7 @@ from millrace.stores.cassandra import open_feed_store
 from millrace.stores.memcached import Memcached
 from millrace.stores.postgres import PostgresStore
 from services.catalogue import services_of
+from services.descriptors import take_descriptors
 from services.parts import Parts, assemble
 from services.server import Server, asked_to_end
 
@@ -33,6 +34,7 @@ log = logs.logger("services")
 def main() -> int:
     chosen = settings_or_exit()
     logs.configure(f"grpc-{chosen.worker}", chosen.log_level)
+    take_descriptors(chosen)
     return uvloop.run(_live(chosen))
 
 

@@ -1,8 +1,8 @@
 """Which call counts against which rate, and how many streams may be open; asked by the frame.
 
 A stream that only waits must not keep a place from others: each user has few, all together have
-their own number below that of calls, and one that neither sends nor reads for `stream_idle_max_s`
-ends with DEADLINE_EXCEEDED.
+their own number below that of calls, and one whose client does not send for `stream_idle_max_s`
+ends with DEADLINE_EXCEEDED; one whose client does not read for so long is cancelled.
 """
 
 import asyncio
@@ -73,9 +73,14 @@ class Limits:
             yield one
 
     async def written(self, context: Any, item: Any) -> None:
-        """Write an item of the answer. Raises TimeoutError when the client does not read on."""
-        async with asyncio.timeout(self._idle_max_s):
-            await context.write(item)
+        """Write an item of the answer. When the client does not read on, the call is cancelled:
+        behind what is not read no status could be sent, either.
+        """
+        try:
+            async with asyncio.timeout(self._idle_max_s):
+                await context.write(item)
+        except TimeoutError:
+            raise asyncio.CancelledError from None
 
     @contextmanager
     def _place(self, rpc: Rpc, user_id: int) -> Iterator[None]:

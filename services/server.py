@@ -8,6 +8,7 @@ Raises FailedPrecondition when the address cannot be listened on.
 """
 
 import asyncio
+import math
 import signal
 from collections.abc import Sequence
 
@@ -102,6 +103,13 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", settings.grpc_connection_age_max_s * 1000),
         ("grpc.max_connection_age_grace_ms", settings.upload_deadline_s * 1000),
         ("grpc.max_connection_idle_ms", settings.grpc_idle_max_s * 1000),
+        (
+            "grpc.max_allowed_incoming_connections",
+            math.ceil(settings.grpc_connections_max / settings.grpc_acceptors),
+        ),
+        ("grpc.server_handshake_timeout_ms", int(settings.grpc_handshake_s * 1000)),
         ("grpc.keepalive_time_ms", settings.grpc_keepalive_s * 1000),
+        # Also where no call is under way: whoever left without a word keeps no connection.
+        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ]
