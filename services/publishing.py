@@ -21,6 +21,7 @@ from services.call import Call
 from services.creation import create, created_before
 from services.parts import Parts
 from services.personal_text import sealed
+from services.sessions import Sessions
 from social.log.v1 import media_pb2 as log
 from social.v1.media_pb2 import UploadMediaHeader
 
@@ -37,6 +38,7 @@ class Publishing:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._sessions = Sessions(parts)
 
     async def publish(
         self, call: Call, header: UploadMediaHeader, chunks: AsyncIterator[bytes]
@@ -44,7 +46,8 @@ class Publishing:
         """The id of the item that this request created, now or in an earlier try.
 
         Raises InvalidRequest for bytes that are no media, AlreadyExists for another body under
-        the same request_id, OutcomeUnknown when the view does not apply the event in time.
+        the same request_id, Unauthenticated when the session has ended meanwhile, OutcomeUnknown
+        when the view does not apply the event in time.
         """
         cleaner = self._parts.cleaner
         largest = max(cleaner.limits.image_bytes_max, cleaner.limits.video_bytes_max)
@@ -82,6 +85,8 @@ class Publishing:
             if caption:
                 text = log.CaptionText(caption=caption)
                 event.sealed.CopyFrom(await sealed(self._parts, author_id, text))
+            # Its bytes may have come for minutes, and nothing is published after a log-out.
+            await self._sessions.check(call.caller)
             return await call.append("media", key_of(author_id), log.MediaEvent(uploaded=event))
 
         return await create(call, media.VIEW, MEDIA, request_id, body, append)

@@ -139,8 +139,7 @@ class Recording:
         )
 
     async def _check_session(self) -> None:
-        if not await self._sessions.stands(self._call.caller):
-            raise Unauthenticated("the session has ended: log in", reason="SESSION_ENDED")
+        await self._sessions.check(self._call.caller)
         self._checked_s, self._unchecked_items = asyncio.get_running_loop().time(), 0
 
     def _token_left_s(self) -> float:

@@ -45,8 +45,8 @@ class Sessions:
         if authorization[: len(_SCHEME)].lower() != _SCHEME:
             raise Unauthenticated("authorization is not a bearer token", reason="TOKEN_INVALID")
         caller = self._parts.tokens.verify(authorization[len(_SCHEME) :].strip())
-        if not ended_too and not await self.stands(caller):
-            raise Unauthenticated("the session has ended: log in", reason="SESSION_ENDED")
+        if not ended_too:
+            await self.check(caller)
         if caller.restricted and not deactivated_too:
             policy.check_active(
                 caller.user_id
@@ -54,8 +54,12 @@ class Sessions:
             )
         return caller
 
-    async def stands(self, caller: Caller) -> bool:
-        """Whether the session of this token stands now; for streams, at every item."""
+    async def check(self, caller: Caller) -> None:
+        """Streams ask again while they run. Raises Unauthenticated, and StoreUnavailable."""
+        if not await self._stands(caller):
+            raise Unauthenticated("the session has ended: log in", reason="SESSION_ENDED")
+
+    async def _stands(self, caller: Caller) -> bool:
         session = (caller.user_id, caller.family)
         state = await self._states.get(session)
         if state is None:

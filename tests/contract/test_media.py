@@ -22,6 +22,7 @@ from social.v1 import (
     media_pb2_grpc,
 )
 from social.v1 import media_pb2 as pb
+from tests.account_calls import log_out
 from tests.serving import Person, World, position_of, refusal, serving
 from tests.serving import new_request_id as new_id
 
@@ -54,6 +55,25 @@ async def upload(
     answer = await stub.UploadMedia(stream(), metadata=person.metadata, timeout=20)
     item: pb.MediaItem = answer.media
     return item
+
+
+async def test_an_upload_whose_session_ends_meanwhile_publishes_nothing() -> None:
+    async with serving() as world:
+        ana = await world.register("ana")
+        first, *rest = requests(picture(), new_id())
+        call = media_pb2_grpc.MediaServiceStub(world.channel).UploadMedia(metadata=ana.metadata)
+        await call.write(first)
+        await call.write(rest[0])
+        assert not (await log_out(world, ana.metadata)).pending
+        for chunk in rest[1:]:
+            await call.write(chunk)
+        await call.done_writing()
+        refused = await refusal(call)
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "SESSION_ENDED",
+        )
+        assert not any(await world.log.ends("media"))
 
 
 async def test_one_s_own_like_is_drawn_or_the_answer_says_stale() -> None:
