@@ -46,7 +46,7 @@ async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
     return await refusal(pausing(world, ana))
 
 
-@case("A stream whose client neither sends nor reads for too long")
+@case("A stream whose client sends nothing for too long")
 async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
     patched.setattr(world.server.frame._limits, "_idle_max_s", 0.1)
     return await refusal(pausing(world, ana))
