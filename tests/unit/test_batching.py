@@ -61,7 +61,7 @@ async def test_after_a_read_of_several_who_asks_is_gathered_until_the_pause_ends
     """Or until the read is full."""
     source = Source()
     batched = Batched(source.read, keys_max=3, pause_s=3_600)
-    assert await asyncio.gather(batched.get(2), batched.get(4)) == [20, 40]
+    assert list(await asyncio.gather(batched.get(2), batched.get(4))) == [20, 40]
     gathered = [asyncio.create_task(batched.get(key)) for key in (4, 6)]
     for _ in range(10):
         await asyncio.sleep(0)
@@ -80,7 +80,7 @@ async def test_a_pause_ends() -> None:
     source = Source()
     batched = Batched(source.read, keys_max=3, pause_s=0.001)
     for _ in range(3):
-        assert await asyncio.gather(batched.get(2), batched.get(4)) == [20, 40]
+        assert list(await asyncio.gather(batched.get(2), batched.get(4))) == [20, 40]
 
 
 async def test_an_error_reaches_all_who_wait_and_passes() -> None:
