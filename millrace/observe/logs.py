@@ -9,13 +9,15 @@ are replaced, and of a protobuf message only the type is shown, so that a slip d
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
 from google.protobuf.message import Message
 
 from millrace.observe import trace
+from millrace.observe.repeats import OfLibraries, Repeats, of_ours
 
 HIDDEN = frozenset(
     {
@@ -28,17 +30,20 @@ _Event = MutableMapping[str, Any]
 _process = ""
 
 
-def configure(process: str, level: str = "info") -> None:
+def configure(process: str, level: str = "info", now: Callable[[], float] = time.monotonic) -> None:
     """Once a process, at its start. `process` names it in each line.
 
     What is written by `logging` comes out in the same form: ours from `level` up, that of
-    libraries from warnings up.
+    libraries from warnings up. Of warnings that repeat some are left out: `repeats`.
     """
     global _process
     _process = process
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    repeats = Repeats(now)
+    structlog.configure(processors=[of_ours(repeats), *_SHARED, _RENDER])
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(OfLibraries(repeats))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[

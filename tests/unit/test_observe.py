@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from millrace.observe import logs, metrics, trace
+from millrace.observe import logs, metrics, repeats, trace
 from social.v1.users_pb2 import RegisterRequest
 
 SECRETS = ("correct horse", "eyJhbGciOiJFZERTQSJ9", "my bio")
@@ -54,6 +54,31 @@ def test_libraries_log_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> N
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (first["event"], first["source"]) == ("broker 1 is away", "aiokafka")
     assert second["trace"] == "a" * 32
+
+
+def test_warnings_that_repeat_are_left_out_and_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now_s = 7.0
+    logs.configure("test", "info", lambda: now_s)
+    ours, library = logs.logger("somewhere"), logging.getLogger("aiokafka")
+
+    def say() -> list[tuple[str, int | None]]:
+        for node in range(3 * repeats.LINES_MAX):
+            library.error("no connection to %s", node)
+            ours.warning("waiting", view="likes", why=f"reason {node}")
+        found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        return [(line["source"], line.get("left_out")) for line in found]
+
+    once = [("aiokafka", None), ("somewhere", None)]
+    assert say() == once * repeats.LINES_MAX
+    ours.warning("waiting", view="follows")
+    for _ in range(3 * repeats.LINES_MAX):
+        ours.error("waiting", view="likes")
+    assert len(capsys.readouterr().err.splitlines()) == 1 + 3 * repeats.LINES_MAX
+    now_s += repeats.WINDOW_S
+    left_out = 2 * repeats.LINES_MAX
+    assert say()[:3] == [("aiokafka", left_out), ("somewhere", left_out), ("aiokafka", None)]
 
 
 def test_a_trace_is_taken_from_the_caller() -> None:
