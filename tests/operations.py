@@ -28,6 +28,11 @@ TWICE = {
     "LikeMedia", "UnlikeMedia", "RecordLikes", "AddComment", "DeleteComment",
 }  # fmt: skip
 
+# Answered when everybody's reads see it, but for a `pending`.
+APPLIED = {
+    "Register", "LogIn", "LogOut", "ChangePassword", "ChangeHandle", "DeactivateUser",
+    "ReactivateUser", "UploadMedia", "DeleteMedia", "AddComment", "DeleteComment",
+}  # fmt: skip
 # After these the caller's session has ended.
 ENDING = ("ChangePassword", "DeactivateUser")
 

@@ -12,14 +12,13 @@ from millrace.log.position_token import decode
 from millrace.traffic.history import read_history
 from millrace.views import VIEWS
 from services.catalogue import services_of
-from tests.against_oracle import Lane, Mismatch, Target
+from tests.against_oracle import SETTINGS, Lane, Mismatch, Target
 from tests.operation_calls import Outcome
 from tests.operations import WEIGHTS, Operation, snake
 from tests.oracle_differences import differences, whole, wrong_times
 from tests.serving import World, serving
 
 OPERATIONS = 600
-FOLLOWEES_MAX = 4
 COVERED_S = 30.0
 # Changes an answer, and says whether it did.
 Lie = Callable[[Any], bool]
@@ -42,9 +41,8 @@ def target_of(world: World) -> Target:
 
 @asynccontextmanager
 async def playing(seed: int) -> AsyncIterator[tuple[World, Lane]]:
-    # Sessions and tokens must not end by themselves: the model has no clock.
-    async with serving(followees_max=FOLLOWEES_MAX, refresh_grace_s=10**6) as world:
-        yield world, Lane(target_of(world), seed=seed, followees_max=FOLLOWEES_MAX)
+    async with serving(**SETTINGS) as world:
+        yield world, Lane(target_of(world), seed=seed)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -109,7 +107,7 @@ class Lying(Lane):
     """Without a `lie` a refusal is told as another."""
 
     def __init__(self, target: Target, lie: Lie | None) -> None:
-        super().__init__(target, seed=1, followees_max=FOLLOWEES_MAX)
+        super().__init__(target, seed=1)
         self.lie = lie
         self.lies = 0
 
@@ -138,7 +136,7 @@ LIES: dict[Lie | None, int] = {
 
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_server_that_lies_is_found_out(lie: Lie | None) -> None:
-    async with serving(followees_max=FOLLOWEES_MAX, refresh_grace_s=10**6) as world:
+    async with serving(**SETTINGS) as world:
         lane = Lying(target_of(world), lie)
         with pytest.raises(Mismatch, match=r"seed 1, lane 0, step \d+: \w+\("):
             await lane.play(OPERATIONS)

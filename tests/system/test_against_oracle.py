@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 import pytest
@@ -21,13 +20,12 @@ from millrace.log.control import Control
 from millrace.log.position_token import decode
 from millrace.views import VIEWS
 from services.freshness import Positions
-from tests.against_oracle import Lane, Target
+from tests.against_oracle import SETTINGS, Lane, Target
 from tests.contract.test_operations import told
 from tests.operations import WEIGHTS
 from tests.oracle_differences import differences, whole, wrong_times
 from tests.running import RunningMillrace, running
 
-FOLLOWEES_MAX = 4
 LANES = 4
 SHORT, KILLED, LONG = 800, 3_000, 20_000
 COVERED_S = 60.0
@@ -48,10 +46,7 @@ class Played:
     async def play(self, seed: int, operations: int) -> Counter[tuple[str, str]]:
         """Raises Mismatch."""
         first = len(self.lanes)
-        lanes = [
-            Lane(self.target, seed=seed, lane=first + number, followees_max=FOLLOWEES_MAX)
-            for number in range(LANES)
-        ]
+        lanes = [Lane(self.target, seed=seed, lane=first + number) for number in range(LANES)]
         self.lanes += lanes
         started_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -76,15 +71,8 @@ async def played(
     stack: StackStatus, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Played]:
     folder = tmp_path_factory.mktemp("oracle")
-    changed: dict[str, Any] = {
-        # Sessions and tokens must not end by themselves: the model has no clock.
-        "refresh_grace_s": 10**6,
-        "access_token_ttl_s": 10**6,
-        "followees_max": FOLLOWEES_MAX,
-        # Passwords are not what is tested here.
-        "argon2_memory_kib": 64,
-        "argon2_time_cost": 1,
-    }
+    # Hashes of passwords are not what is tested here.
+    changed = {**SETTINGS, "argon2_memory_kib": 64, "argon2_time_cost": 1}
     async with running(stack, folder, **changed) as millrace:
         control = Control(millrace.stores.log)
         await control.catch_up()
