@@ -68,7 +68,9 @@ def test_only_the_settings_read_the_environment() -> None:
     assert readers == TOUCHES_ENVIRONMENT
     named = re.compile(rf"(environ|getenv)\W[^\n]*{PREFIX}")
     others = {file for file in modules("deploy", "tests") if named.search(file.read_text())}
-    assert others == {ROOT / "tests/conftest.py"}
+    # Which stack to test on; and the level at which the launched processes shall log.
+    stack = {ROOT / "tests/conftest.py", ROOT / "tests/upstream/servers.py"}
+    assert others == {*stack, ROOT / "tests/system/test_privacy_of_logs.py"}
 
 
 def test_a_value_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
