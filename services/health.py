@@ -7,19 +7,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from services.foreign_handlers import GenericOnly
 from services.rpc import Service
-
-
-class _GenericOnly:
-    """What generated code takes for a server: it leaves out registered methods, which cost every
-    call of every service (see services/frame.py).
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
-        pass
 
 
 class Health:
@@ -31,7 +20,7 @@ class Health:
         shown = [*self._names[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflected = reflection.aio.ReflectionServicer(shown)
         for server in servers:
-            generic: Any = _GenericOnly(server)
+            generic: Any = GenericOnly(server)
             health_pb2_grpc.add_HealthServicer_to_server(self._servicer, generic)
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
                 reflected, generic

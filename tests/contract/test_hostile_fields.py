@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from social.v1 import media_pb2
 from tests.hostile import RPCS, Attack, Rpc, attacked
-from tests.hostile_requests import fields_tried, names_it
+from tests.hostile_requests import TEXTS, fields_tried, names_it
 
-pytestmark = pytest.mark.parametrize("rpc", RPCS.values(), ids=RPCS)
+EVERY_RPC = pytest.mark.parametrize("rpc", RPCS.values(), ids=RPCS)
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +18,7 @@ async def attack() -> AsyncIterator[Attack]:
         yield attack
 
 
+@EVERY_RPC
 async def test_what_breaks_a_rule_is_refused_and_named(attack: Attack, rpc: Rpc) -> None:
     await attack.renew()
     async with attack.nothing_written():
@@ -32,6 +34,7 @@ async def test_what_breaks_a_rule_is_refused_and_named(attack: Attack, rpc: Rpc)
             assert names_it(outcome.fields, tried.breaks), told
 
 
+@EVERY_RPC
 async def test_what_the_rules_allow_is_not_refused_for_its_form(attack: Attack, rpc: Rpc) -> None:
     if rpc.name not in attack.served:
         pytest.skip("no servicer yet")
@@ -44,3 +47,15 @@ async def test_what_the_rules_allow_is_not_refused_for_its_form(attack: Attack, 
         if outcome.ok:
             await attack.renew()
     await attack.others_are_served()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+async def test_a_text_comes_back_as_it_was_sent(attack: Attack, name: str) -> None:
+    """Neither cut nor put into another normal form."""
+    text = TEXTS[name]
+    await attack.renew()
+    media_id = await attack.publish(attack.actor, caption=text)
+    request = media_pb2.GetMediaRequest(media_ids=[media_id])
+    outcome = await attack.call("texts that are traps", RPCS["GetMedia"], request)
+    (item,) = media_pb2.GetMediaResponse.FromString(outcome.answers[0]).items
+    assert item.caption == text

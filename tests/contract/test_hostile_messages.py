@@ -141,6 +141,24 @@ async def test_a_message_above_the_limit_is_not_read(attack: Attack, rpc: Rpc) -
         assert (within.code, within.reason) == MALFORMED
 
 
+async def test_as_many_items_as_a_message_holds(attack: Attack, rpc: Rpc) -> None:
+    """A list beyond its limit is not looked at, however long; a million items are short bytes."""
+    lists = [one for one in rpc.method.input_type.fields if one.is_repeated]
+    if rpc.name not in attack.served or not lists:
+        pytest.skip("no servicer yet, or no list")
+    await attack.renew()
+    async with attack.nothing_written():
+        for one in lists:
+            empty = bytes((one.number << 3 | 2, 0))
+            full = empty * ((MESSAGE_BYTES_MAX - 1000) // len(empty))
+            if one.type == FieldDescriptor.TYPE_INT64:
+                # Packed: a byte each.
+                full = bytes((one.number << 3 | 2, 0x80, 0x80, 0x7F)) + b"\1" * (0x7F << 14)
+            first, *others = sent(allowed(rpc, attack))
+            outcome = await attack.call("lists of millions", rpc, [first + full, *others])
+            assert outcome.reason == "INVALID_FIELD"
+
+
 def _text_fields(rpc: Rpc) -> Iterator[tuple[bytes, bytes, "_Wrapped"]]:
     for field in rpc.request.DESCRIPTOR.fields:
         if field.type == FieldDescriptor.TYPE_STRING:

@@ -43,7 +43,7 @@ from tests.hostile import (
 )
 from tests.hostile_count import tried
 from tests.hostile_http2 import Sent, framed, send_all
-from tests.hostile_requests import allowed, fields_tried, sent
+from tests.hostile_requests import TEXTS, allowed, fields_tried, sent
 from tests.running import RunningMillrace, running
 from tests.serving import PASSWORD, Person
 from tests.unit.pictures import coded, drawing
@@ -95,17 +95,19 @@ class Talk:
         item = media_pb2.GetMediaRequest(media_ids=[self.media_id or 1])
         found = await self.say("GetMedia", [item.SerializeToString()])
         if not media_pb2.GetMediaResponse.FromString(found.answers[0]).items:
-            header = media_pb2.UploadMediaHeader(
-                request_id=str(uuid.uuid4()), caption=f"{MARK}{FORGED}", media_type=MARK
-            )
-            parts = [
-                media_pb2.UploadMediaRequest(header=header).SerializeToString(),
-                media_pb2.UploadMediaRequest(chunk=PICTURE).SerializeToString(),
-            ]
-            done = await self.say("UploadMedia", parts)
-            assert done.ok, done
-            answer = media_pb2.UploadMediaResponse.FromString(done.answers[0])
-            self.media_id = answer.media.id
+            self.media_id = (await self.publish(f"{MARK}{FORGED}")).id
+
+    async def publish(self, caption: str) -> media_pb2.MediaItem:
+        header = media_pb2.UploadMediaHeader(
+            request_id=str(uuid.uuid4()), caption=caption, media_type=MARK
+        )
+        parts = [
+            media_pb2.UploadMediaRequest(header=header).SerializeToString(),
+            media_pb2.UploadMediaRequest(chunk=PICTURE).SerializeToString(),
+        ]
+        done = await self.say("UploadMedia", parts)
+        assert done.ok, done
+        return media_pb2.UploadMediaResponse.FromString(done.answers[0]).media
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,13 @@ def _is_for_stores(label: str) -> bool:
 
 def _only_reads(rpc: Rpc) -> bool:
     return rpc.name.startswith(("Get", "List", "Download"))
+
+
+async def test_texts_come_back_from_postgresql_as_they_were_sent(talk: Talk) -> None:
+    await talk.renew()
+    for name, text in TEXTS.items():
+        assert (await talk.publish(text)).caption == text, name
+        tried("texts that are traps, on the real stores")
 
 
 async def test_everything_is_said_with_the_mark(talk: Talk) -> None:
