@@ -129,28 +129,36 @@ class _Bench:
         return taken
 
     async def capacity(self) -> float:
-        """The most good answers a second where all are let in, of rates that rise by a quarter."""
-        best, rate = 0.0, _FIRST_RATE
+        """The most good answers a second where all are let in, of rates that rise by a quarter,
+        until two of them brought no more.
+        """
+        best, rate, tired = 0.0, _FIRST_RATE, 0
         while rate < _RATE_MAX:
             good = (await self.turn(_OPEN, 0.0, (rate, self._seconds))).point.good
-            if good < best * _GROWTH_MIN:
-                return max(best, good)
-            best, rate = good, rate * _STEP
+            tired = tired + 1 if good < best * _GROWTH_MIN else 0
+            best, rate = max(best, good), rate * _STEP
+            if tired == 2:
+                return best
         raise MillraceError(f"more than {_RATE_MAX:.0f} calls/s are no load for these processes")
 
-    async def curve(self, name: str, capacity: float) -> list[_Taken]:
-        return [await self.turn(name, times, (capacity * times, self._seconds)) for times in TIMES]
+    async def curves(self, capacity: float) -> dict[str, list[_Taken]]:
+        """Side by side, so that what else the machine does falls on both."""
+        found: dict[str, list[_Taken]] = {_ADMITS: [], _OPEN: []}
+        for times in TIMES:
+            for name, points in found.items():
+                points.append(await self.turn(name, times, (capacity * times, self._seconds)))
+        return found
 
     async def recovery(self, capacity: float, calm: Done) -> tuple[float, _Taken]:
-        """Seconds of half the capacity, after twice, until answers are as they were before."""
+        """Seconds of half the capacity, after twice, until three in a row were as before it."""
         before_s = max(int(self._seconds), 3)
         phases = ((2 * capacity, before_s), (capacity / 2, _RECOVERY_S))
         taken = await self.turn(_ADMITS, 2.0, *phases)
         p99_max = _P99_TIMES * max(p99 for _, _, p99 in calm.buckets)
         after = taken.done.buckets[before_s:]
         fine = [good >= _GOOD_SHARE * offered and p99 <= p99_max for offered, good, p99 in after]
-        bad = [number for number, one in enumerate(fine) if not one]
-        return float(bad[-1] + 1 if bad else 0), taken
+        begins = (n for n in range(len(fine) - 2) if all(fine[n : n + 3]))
+        return float(next(begins, _RECOVERY_S)), taken
 
 
 async def run(effort: Effort, told: Told) -> list[Row]:
@@ -175,11 +183,11 @@ async def run(effort: Effort, told: Told) -> list[Row]:
         told(f"capacity: {capacity:.0f} good answers/s")
         rounds, recoveries = [], []
         for _ in range(effort.rounds):
-            rounds.append(await bench.curve(_ADMITS, capacity))
-            recoveries.append((await bench.recovery(capacity, rounds[-1][0].done))[0])
-        let_in = await bench.curve(_OPEN, capacity)
+            rounds.append(await bench.curves(capacity))
+            calm = rounds[-1][_ADMITS][0].done
+            recoveries.append((await bench.recovery(capacity, calm))[0])
         wrong = await _wrong(stores, bench.likes, [session.user_id for session in sessions], world)
-    return _rows(effort, capacity, rounds, let_in, recoveries, bench.likes, wrong)
+    return _rows(effort, capacity, rounds, recoveries, bench.likes, wrong)
 
 
 async def _load(
@@ -243,28 +251,30 @@ async def _wrong(
 def _rows(
     effort: Effort,
     capacity: float,
-    rounds: list[list[_Taken]],
-    let_in: list[_Taken],
+    rounds: list[dict[str, list[_Taken]]],
     recoveries: list[float],
     likes: _Likes,
     wrong: Mapping[str, int],
 ) -> list[Row]:
     points = {
-        _ADMITS: [taken.point for one in rounds for taken in one],
-        _OPEN: [taken.point for taken in let_in],
+        name: [taken.point for one in rounds for taken in one[name]] for name in (_ADMITS, _OPEN)
     }
-    peak = max(capacity, *(point.good for of_it in points.values() for point in of_it))
+    peaks = [max(taken.point.good for of_it in one.values() for taken in of_it) for one in rounds]
+    twice, open_twice = (
+        [taken for one in rounds for taken in one[name] if taken.times == 2.0]
+        for name in (_ADMITS, _OPEN)
+    )
+    peak = statistics.median(peaks)
     draw(points, peak, capacity, GOOD_MS, effort.build / "overload.png")
-    twice = [taken for one in rounds for taken in one if taken.times == 2.0]
-    open_twice = next(taken for taken in let_in if taken.times == 2.0)
     mix = ", ".join(f"{share} % {name}" for name, share in MIX.items())
     note = (
-        f"open loop, Poisson, {len(rounds[0])} loads of {TIMES[0]} to {TIMES[-1]} times the"
+        f"open loop, Poisson, {len(TIMES)} loads of {TIMES[0]} to {TIMES[-1]} times the"
         f" capacity; {mix}; {SESSIONS} sessions on {CONNECTIONS} connections, each sends its last"
         f" position; good: within {GOOD_MS:.0f} ms of the intended start; two server processes;"
         f" everything on {machine()['cores']} cores, the generator included"
-        f" ({_cpu(twice[0], 'generator'):.2f} cores of them at twice); peak {peak:.0f}/s, capacity"
-        f" {capacity:.0f}/s; bare part: all let in (p99 {_p99(open_twice):.0f} ms)"
+        f" ({_cpu(twice[0], 'generator'):.2f} cores of them at twice); peak of each round"
+        f" {', '.join(f'{one:.0f}' for one in peaks)}/s, capacity {capacity:.0f}/s; bare part: all"
+        " let in"
     )
     refusals = [taken.done.refusals_ms.get("p99", 0.0) for taken in twice]
     halves = [taken.done.refusals_ms.get("p50", 0.0) for taken in twice]
@@ -274,11 +284,11 @@ def _rows(
         _row(
             "goodput at 2x",
             "of peak",
-            [taken.point.good / peak for taken in twice],
+            [taken.point.good / top for taken, top in zip(twice, peaks, strict=True)],
             note,
-            open_twice.point.good / peak,
+            [taken.point.good / top for taken, top in zip(open_twice, peaks, strict=True)],
         ),
-        _row("answers at 2x, p99", "ms", answers, _line(twice[-1]), _p99(open_twice)),
+        _row("answers at 2x, p99", "ms", answers, _line(twice[-1]), list(map(_p99, open_twice))),
         _row("refusals at 2x, p99", "ms", refusals, f"p50 {statistics.median(halves):.1f} ms"),
         _row("recovery", "s", recoveries, "from 2 to 0.5 times: until goodput and p99 are as calm"),
         _row(
@@ -291,9 +301,10 @@ def _rows(
 
 
 def _row(
-    name: str, unit: str, values: Sequence[float], note: str, limit: float | None = None
+    name: str, unit: str, values: Sequence[float], note: str, bare: Sequence[float] = ()
 ) -> Row:
     value = statistics.median(values)
+    limit = statistics.median(bare) if bare else None
     ratio = None
     if limit and value:
         ratio = limit / value if unit == "ms" else value / limit
@@ -304,6 +315,7 @@ def _row(
         limit=limit,
         ratio=ratio,
         spread=(min(values), max(values)),
+        limit_spread=(min(bare), max(bare)) if bare else None,
         rounds=len(values),
         note=note,
         machine=machine(),

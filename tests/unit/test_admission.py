@@ -46,7 +46,12 @@ class Door:
 def door(**changed: int) -> Door:
     clock = ManualClock()
     settings = Settings.model_validate(
-        {"admission_calls_start": 100, "admission_calls_min": 8, **changed}
+        {
+            "admission_calls_start": 100,
+            "admission_calls_min": 8,
+            "admission_delay_ms": 50,
+            **changed,
+        }
     )
     return Door(clock, Admission(settings, clock))
 
