@@ -14,9 +14,11 @@ from typing import Any
 from millrace.auth import names
 from millrace.auth.access_token import Caller
 from millrace.errors import Exhausted
+from millrace.log.partitioner import key_of
 from services.parts import Parts
 from services.rpc import Rpc
 
+_CHANGE = "/social.v1.UsersService/ChangePassword"
 _LOG_IN = "/social.v1.UsersService/LogIn"
 _REGISTER = "/social.v1.UsersService/Register"
 _UPLOAD = "/social.v1.MediaService/UploadMedia"
@@ -53,6 +55,8 @@ class Limits:
                 self._rates.user_writes.take(caller.user_id)
             if rpc.takes_stream or rpc.gives_stream:
                 return self._place(rpc, caller.user_id)
+            if rpc.path == _CHANGE:
+                return self._rates.guess(key_of(caller.user_id), address)
         elif rpc.path == _LOG_IN:
             return self._rates.guess(names.name_key(self._keys, request.handle), address)
         elif rpc.path == _REGISTER and address:

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from prometheus_client import Counter
 
 from millrace.clock import Clock
-from millrace.errors import Exhausted, Unauthenticated
+from millrace.errors import Exhausted, PermissionDenied, Unauthenticated
 from millrace.observe import metrics
 from millrace.observe.logs import logger
 from millrace.settings import Settings
@@ -174,19 +174,19 @@ class Rates:
             "log_in_failures_handle_from_address",
             settings.rate_log_in_failures_max,
             guesses_s,
-            "wrong log-ins",
+            "wrong passwords",
         )
         self._address_guesses = rate(
             "log_in_failures_address",
             settings.rate_log_in_address_failures_max,
             guesses_s,
-            "wrong log-ins from this address",
+            "wrong passwords from this address",
         )
         self._handle_guesses = rate(
             "log_in_failures_handle",
             settings.rate_log_in_handle_failures_max,
             guesses_s,
-            "wrong log-ins",
+            "wrong passwords",
         )
         self._all = (
             self.user_calls,
@@ -213,7 +213,8 @@ class Rates:
 
     @contextmanager
     def guess(self, name_key: bytes, address: str) -> Iterator[None]:
-        """Around a log-in. Counts as a failure until it ends as none. Raises Exhausted before.
+        """Around a log-in, or a change of the password, where a user's key is in place of the
+        name's. Counts as a failure until it ends as none. Raises Exhausted before.
 
         A guesser is stopped at his address first, so that the owner of the handle, who comes from
         elsewhere, still gets in.
@@ -226,7 +227,7 @@ class Rates:
             rate.take(key)
         try:
             yield
-        except Unauthenticated:
+        except (Unauthenticated, PermissionDenied):
             raise
         except BaseException:
             self._give_back(counted)

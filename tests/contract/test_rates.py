@@ -18,6 +18,7 @@ from millrace.stores.memcached import Memcached
 from millrace.stores.memcached_memory import MemoryCache
 from services.rates import Rate, Rates
 from social.v1 import users_pb2, users_pb2_grpc
+from tests.account_calls import OTHER, change_password
 from tests.error_cases.media import picture, upload
 from tests.serving import PASSWORD, Person, Refusal, World, refusal, serving
 
@@ -322,6 +323,21 @@ async def test_a_guesser_is_limited_and_so_is_registering_from_one_address() -> 
         with pytest.raises(grpc.aio.AioRpcError) as full:
             await world.register("dora")
         assert full.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_who_has_a_token_is_limited_in_guessing_the_password_that_goes_with_it() -> None:
+    async with serving(rate_loopback=True, rate_log_in_window_s=10**9) as world:
+        ana, ben = await world.register("ana"), await world.register("ben")
+
+        def guess() -> Any:
+            return change_password(world, ana.metadata, OTHER, "wrong horse")
+
+        count, refused = await until_limited(guess, 50)
+        check_limited(refused, 10**9)
+        assert count == 10
+        check_limited(await refusal(change_password(world, ana.metadata, OTHER)), 10**9)
+        await change_password(world, ben.metadata, OTHER)
+        await log_in(world, "ana", PASSWORD)
 
 
 async def test_all_calls_of_an_address_are_counted_before_anybody_asks_who_it_is() -> None:
