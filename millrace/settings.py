@@ -187,6 +187,7 @@ class Settings(BaseSettings):
     grpc_connection_age_max_s: int = 1_800
     grpc_keepalive_s: int = 60
     handler_deadline_s: float = 10.0
+    request_wait_s: float = 5.0
     stop_grace_s: float = 5.0
     collector_objects: int = Field(default=50_000, ge=1)
     metrics_port: int = 0

@@ -43,10 +43,8 @@ log = logger("services.frame")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Answered = Awaitable[Message | None]
 _MADE = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
+    False: grpc.stream_unary_rpc_method_handler,
+    True: grpc.stream_stream_rpc_method_handler,
 }
 
 
@@ -71,7 +69,9 @@ class Frame:
         """Raises Bug or UnsupportedRule for a servicer or a proto that cannot be served."""
         doors: dict[str, Door] = {}
         for rpc in rpcs_of(service, self._settings.handler_deadline_s):
-            make: Any = _MADE[rpc.takes_stream, rpc.gives_stream]
+            # All take a stream, since of a call with one request gRPC waits for that by itself, for
+            # ever.
+            make: Any = _MADE[rpc.gives_stream]
             # Requests stay bytes until `_limited`, since gRPC tells a client which of our classes
             # could not read them.
             handler = make(
@@ -113,12 +113,15 @@ class Frame:
         trace_id = trace.begin(traceparent)
         told = self._telling.admits(traceparent)
         code = "CANCELLED"
-        self._running += 1
-        # A stream that stays open takes no place.
-        placed = not (rpc.takes_stream or rpc.gives_stream)
-        if placed:
-            self.admission.begin(rpc.path)
+        running = placed = False
         try:
+            if not rpc.takes_stream:
+                sent = await self._limits.request(context)
+            running = True
+            self._running += 1
+            # A stream that stays open takes no place.
+            if placed := not (rpc.takes_stream or rpc.gives_stream):
+                self.admission.begin(rpc.path)
             answer = await self._limited(rpc, context, metadata, trace_id, told, sent, work)
             code = "OK"
         except Exception as error:  # noqa: BLE001  this is where every error becomes a status
@@ -127,7 +130,7 @@ class Frame:
             _tell(rpc, status, error)
             await context.abort(status.code, status.message, status.trailing_metadata)
         finally:
-            self._running -= 1
+            self._running -= running
             took_s = time.perf_counter() - started_s
             if placed:
                 self.admission.end(rpc.path, took_s, ok=code == "OK")
@@ -188,7 +191,8 @@ def _until_s(rpc: Rpc, context: _Context) -> float:
 def _tell(rpc: Rpc, status: Status, error: Exception) -> None:
     if not status.expected:
         log.error("failed", method=rpc.path, exc_info=error)
-    elif status.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    elif status.code is grpc.StatusCode.UNAVAILABLE:
+        # Not a deadline: clients choose those, and could fill the log.
         log.warning("unavailable", method=rpc.path, why=str(error))
     else:
         log.debug("refused", method=rpc.path, code=status.code.name)

@@ -1,4 +1,5 @@
-"""Which call counts against which rate, and how many streams may be open; asked by the frame.
+"""Which call counts against which rate, how long its request may take to come, and how many
+streams may be open; asked by the frame.
 
 A stream that only waits must not keep a place from others: each user has few, all together have
 their own number below that of calls, and one whose client does not send for `stream_idle_max_s`
@@ -13,7 +14,7 @@ from typing import Any
 
 from millrace.auth import names
 from millrace.auth.access_token import Caller
-from millrace.errors import Exhausted
+from millrace.errors import Exhausted, InvalidRequest
 from millrace.log.partitioner import key_of
 from services.parts import Parts
 from services.rpc import Rpc
@@ -36,8 +37,32 @@ class Limits:
         self._idle_max_s = settings.stream_idle_max_s
         self._streams_max = settings.streams_max
         self._streams_a_user_max = settings.streams_a_user_max
+        self._request_wait_s = settings.request_wait_s
+        self._arriving_max = settings.grpc_calls_max
+        # Calls whose request has not come yet, oldest first.
+        self._arriving: dict[asyncio.Timeout, None] = {}
         self._streams = 0
         self._streams_by_user: defaultdict[int, int] = defaultdict(int)
+
+    async def request(self, context: Any) -> bytes:
+        """The one request of a call that has no stream of them.
+
+        Raises TimeoutError when it does not come in `request_wait_s`, or is the oldest that more
+        than `grpc_calls_max` wait for; InvalidRequest when the client ends without it.
+        """
+        async with asyncio.timeout(self._request_wait_s) as patience:
+            self._arriving[patience] = None
+            if len(self._arriving) > self._arriving_max:
+                oldest = next(iter(self._arriving))
+                del self._arriving[oldest]
+                oldest.reschedule(0.0)
+            try:
+                request = await context.read()
+            finally:
+                self._arriving.pop(patience, None)
+        if not isinstance(request, bytes):
+            raise InvalidRequest("the call ended without a request", reason="REQUEST_MISSING")
+        return request
 
     def address_of(self, peer: str) -> str:
         """Of a new call, which counts from now on. Raises Exhausted."""

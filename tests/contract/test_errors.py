@@ -35,7 +35,9 @@ CASES = documented()
 async def test_a_case_is_what_the_document_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name not in MADE:
         pytest.fail(f"docs/errors.md has a case that nothing makes happen: {name}")
-    async with serving(handler_deadline_s=1.0, apply_wait_s=0.3, followees_max=1) as world:
+    async with serving(
+        request_wait_s=0.5, handler_deadline_s=1.0, apply_wait_s=0.3, followees_max=1
+    ) as world:
         ana = await world.register("ana")
         with monkeypatch.context() as patched:
             found = await MADE[name](world, ana, patched)

@@ -171,6 +171,24 @@ async def test_connections_that_never_begin_are_closed() -> None:
     print(f"{each * len(NEVER_BEGUN)} connections of {len(NEVER_BEGUN)} kinds, all closed by us")
 
 
+async def test_calls_whose_request_never_comes_end_and_keep_no_place_from_others() -> None:
+    """Their connections stay open and well-behaved otherwise."""
+    connections, calls = 20, 100
+    half = [frame(HEADERS, END_HEADERS, 2 * n + 1, headers(GET_USERS)) for n in range(calls)]
+    async with (
+        serving_alone(request_wait_s=1.0, grpc_calls_max=500) as server,
+        calling(server) as other,
+    ):
+        await other.answered(5)
+        raws = await opened(server, connections, PREFACE, settings(), *half)
+        await other.answered(50)
+        await until_all([raw.streams_ended(calls) for raw in raws])
+        for raw in raws:
+            raw.close()
+        await other.answered(5)
+    print(f"{connections * calls} calls without their request, all ended by us")
+
+
 async def stopped(caller: Caller) -> Any:
     """An upload that stops in the middle."""
     call = caller.upload()
