@@ -132,7 +132,7 @@ class Admission:
     def _look(self) -> None:
         """Once an interval: what came of the limit, and what it is from now on."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._began_s < self._interval_s:
+        if not self._delay_s or now_s - self._began_s < self._interval_s:
             return
         # None ended though there was work: they wait for something.
         share = self._late / self._ended if self._ended else float(self.running > 0)
