@@ -72,11 +72,20 @@ class Registrations:
         if not records:
             return 0
         await self._wait_until_old(records)
-        await self._wait_for_view(records)
+        needs = await self._needs(records)
+        epochs = await self._covered(needs)
         claims = [
             (claim, record.number) for record in records if (claim := _claim(record)) is not None
         ]
-        await self._finish([claim for claim, _ in claims if not claim.frees_claim_number])
+        nobodies = await self._finish(
+            [claim for claim, _ in claims if not claim.frees_claim_number]
+        )
+        if nobodies and await self._covered(needs) != epochs:
+            # A restore, a promotion: who seemed to be nobody may be somebody, and secrets that are
+            # ended are gone for good.
+            raise StoreUnavailable("view users went back while it was read")
+        for user_id in nobodies:
+            await self._forget(user_id)
         for claim, number in claims:
             if claim.frees_claim_number:
                 await renames.finish(self.store, self.log, self._applied, claim, number)
@@ -99,30 +108,33 @@ class Registrations:
         while (left_ms := old_ms - self.clock.now_ms()) > 0:
             await self.clock.sleep(min(left_ms / 1000, 1.0))
 
-    async def _wait_for_view(self, records: Sequence[Record]) -> None:
-        """Until view users covers these claims, and whatever registration is in the log now.
+    async def _needs(self, records: Sequence[Record]) -> dict[TopicPartition, int]:
+        """What view users has to cover: these claims, and what registrations the log has now.
 
         Only then a missing user is missing: his secrets may be ended.
         """
-        needs = {
+        needs: dict[TopicPartition, int] = {
             ("users", partition): number
             for partition, number in enumerate(await self.log.ends("users"))
         }
         for record in records:
             needs[record.topic, record.partition] = record.number
-        await self._covered(needs)
+        return needs
 
     async def _applied(self, appended: Appended) -> None:
         await self._covered({(appended.topic, appended.partition): appended.number})
 
-    async def _covered(self, needs: Mapping[TopicPartition, int]) -> None:
+    async def _covered(self, needs: Mapping[TopicPartition, int]) -> set[int]:
+        """The epochs of view users once it covers these."""
         while True:
             stored = await self.store.positions(users.VIEW.name)
             if all(key in stored and stored[key].position >= needs[key] for key in needs):
-                return
+                return {row.epoch for row in stored.values()}
             await self.clock.sleep(_POLL_S)
 
-    async def _finish(self, claims: Sequence[NameClaimed]) -> None:
+    async def _finish(self, claims: Sequence[NameClaimed]) -> list[int]:
+        """Whose claims lost: users who never were."""
+        nobodies = []
         keys = list({(claim.name_key,): None for claim in claims})
         held = await NAMES.get_many_ended_too(self.store, keys)
         holders = await users.by_name(self.store, {claim.name_key for claim in claims})
@@ -136,7 +148,8 @@ class Registrations:
             if holder is not None and holder.user_id == claim.user_id:
                 await self._complete(claim, holder.claim_number)
             else:
-                await self._forget(claim.user_id)
+                nobodies.append(claim.user_id)
+        return nobodies
 
     async def _complete(self, claim: NameClaimed, claim_number: int) -> None:
         registered = UserRegistered(

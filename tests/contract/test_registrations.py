@@ -2,13 +2,16 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import grpc
 import pytest
 
-from millrace.errors import OutcomeUnknown
+from millrace.errors import OutcomeUnknown, StoreUnavailable
 from millrace.log.port import Appended
+from millrace.stores.changes import Key
+from millrace.stores.fold import Row
+from millrace.stores.schema import RowTable
 from millrace.views import users, vault
 from social.log.v1.vault_pb2 import VAULT_KIND_DATA_KEY, VAULT_KIND_PASSWORD
 from social.v1 import users_pb2 as pb
@@ -175,6 +178,31 @@ async def test_two_tasks_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(await users.by_id(world.store, range(1, 10))) == 1
         stored = await world.store.positions(SCHEMA.view)
         assert first.at == {key: row.position for key, row in stored.items()}
+
+
+async def test_no_secrets_are_ended_by_a_view_that_went_back_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The moment: the name is another's, who gave it up later, and its user is not there yet."""
+    async with serving() as world:
+        await world.register("ana")
+        task, right = await task_of(world), world.store.get_many
+
+        async def earlier(table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
+            rows = await right(table, keys)
+            if table != users.USERS.table:
+                return {key: Row({**row.values, "user_id": 7}, 1) for key, row in rows.items()}
+            monkeypatch.setattr(world.store, "get_many", right)
+            await world.store.raise_epoch(users.VIEW.name)
+            return {}
+
+        monkeypatch.setattr(world.store, "get_many", earlier)
+        with pytest.raises(StoreUnavailable):
+            await run(world, task)
+        await world.process_all()
+        assert await secrets_of(world, range(1, 10)) == {1}
+        assert await run(world, task) == 1
+        assert await secrets_of(world, range(1, 10)) == {1}
 
 
 async def test_a_poisoned_claim_is_passed_by() -> None:
