@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from social.v1 import media_pb2, users_pb2
+from tests.account_calls import OTHER, change_password
 from tests.error_cases.media import header, picture, stub
 from tests.error_cases.register import case, read
 from tests.serving import PASSWORD, Person, Refusal, World, refusal
@@ -38,6 +39,14 @@ async def _(world: World, _ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
     assert (await refusal(world.users.LogIn(wrong))).reason == "CREDENTIALS_INVALID"
     right = users_pb2.LogInRequest(handle="ana", password=PASSWORD)
     return await refusal(world.users.LogIn(right))
+
+
+@case("ChangePassword: too many wrong old passwords, of the user or from the address")
+async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
+    patched.setattr(world.parts.rates._handle_guesses, "limit", 1)
+    wrong = await refusal(change_password(world, ana.metadata, OTHER, "wrong horse"))
+    assert wrong.reason == "OLD_PASSWORD_WRONG"
+    return await refusal(change_password(world, ana.metadata, OTHER))
 
 
 @case("Too many streams of one user are open")
