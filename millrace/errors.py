@@ -14,6 +14,7 @@ MillraceError
 ├── PositionMoved         another worker applied the batch: read the stored position again
 ├── PositionBehind        a view is further than the log: it stops, for an operator to look
 ├── PoisonEvent           this event can never be applied: dead letter
+├── NewerEvent            of a kind that only a newer version knows: the processor stops
 └── Bug                   an impossible state; nobody should catch it
 
 Which gRPC code and reason each becomes: `services/errors.py`.
@@ -112,6 +113,10 @@ class PositionBehind(MillraceError):
 
 class PoisonEvent(MillraceError):
     reason = "POISON_EVENT"
+
+
+class NewerEvent(MillraceError):
+    reason = "NEWER_EVENT"
 
 
 class Bug(MillraceError):

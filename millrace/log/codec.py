@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millrace.errors import PoisonEvent
+from millrace.errors import NewerEvent, PoisonEvent
 from millrace.log.port import ORDER_HEADER, TRACE_HEADER, Record
 from millrace.log.topics import TOPICS
 from social.log.v1 import sealed_pb2
+
+_WIRE_MESSAGE = 2
+# Beyond that it is rather garbage.
+_NEWER_KINDS_MAX = 100
 
 
 @dataclass(slots=True)
@@ -37,7 +42,9 @@ class Event:
 
 
 def decode(record: Record) -> Event:
-    """Raises PoisonEvent for what no version of the log's vocabulary explains."""
+    """Raises PoisonEvent for what no version of the log's vocabulary explains, NewerEvent for what
+    a newer version than this one seems to.
+    """
     words = _words(record.topic)
     value = record.value
     if value is None:
@@ -51,6 +58,11 @@ def decode(record: Record) -> Event:
     if words.of_kinds:
         kind = message.WhichOneof("event")
         if kind is None:
+            if _is_of_newer_kind(message):
+                raise NewerEvent(
+                    f"{record.topic}/{record.partition}: event {record.number} is of a kind that "
+                    "only a newer version knows: deploy that to the processors"
+                )
             raise PoisonEvent(f"{words.name} of no known kind")
         message = getattr(message, kind)
     order, trace = record.number, ""
@@ -79,6 +91,17 @@ def sealed_of(message: Message) -> sealed_pb2.Sealed | None:
         sealed: sealed_pb2.Sealed = message.sealed  # type: ignore[attr-defined]
         return sealed
     return None
+
+
+def _is_of_newer_kind(message: Message) -> bool:
+    """New kinds get the numbers after those that are known."""
+    known = max(field.number for field in message.DESCRIPTOR.oneofs_by_name["event"].fields)
+    unknown = UnknownFieldSet(message)
+    fields = (unknown[index] for index in range(len(unknown)))
+    return any(
+        field.wire_type == _WIRE_MESSAGE and known < field.field_number <= known + _NEWER_KINDS_MAX
+        for field in fields
+    )
 
 
 class _Words(NamedTuple):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.errors import FailedPrecondition, PoisonEvent
+from millrace.errors import FailedPrecondition, NewerEvent, PoisonEvent
 from millrace.log.codec import decode, sealed_of
 from millrace.log.dead import DeadRatio
 from millrace.log.port import ORDER_HEADER, TRACE_HEADER, Record
@@ -46,12 +46,23 @@ def test_poison(record: Record) -> None:
         decode(record)
 
 
+def test_a_kind_that_a_newer_version_adds_is_not_poison() -> None:
+    """An old processor that passed it over would lose it for good."""
+    kinds = LikesEvent.DESCRIPTOR.oneofs_by_name["event"].fields
+    newer = max(kind.number for kind in kinds) + 1
+    assert newer < 16  # its tag is one byte
+    with pytest.raises(NewerEvent):
+        decode(RECORD._replace(value=bytes((newer << 3 | 2, 1, 0))))
+    with pytest.raises(PoisonEvent):
+        decode(RECORD._replace(value=bytes((newer << 3, 7))))
+
+
 @given(st.sampled_from(sorted(TOPICS)), st.none() | st.binary(max_size=60), st.binary(max_size=9))
 def test_any_bytes_are_an_event_or_poison(topic: str, value: bytes | None, header: bytes) -> None:
     record = Record(topic, 0, 7, b"k", value, headers={TRACE_HEADER: header, ORDER_HEADER: header})
     try:
         event = decode(record)
-    except PoisonEvent:
+    except (PoisonEvent, NewerEvent):
         return
     assert 0 < event.order <= 7
 

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.clock import ManualClock
-from millrace.errors import FailedPrecondition, StoreUnavailable
+from millrace.errors import FailedPrecondition, NewerEvent, StoreUnavailable
 from millrace.log.dead import DeadLetters
 from millrace.log.port import Record
 from millrace.stores.changes import Batch
 from millrace.stores.memory import MemoryStore
 from millrace.stores.schema import ViewSchema
 from millrace.views import follows
+from social.log.v1.follows_pb2 import FollowsEvent
 from tests.histories import History, write
 from tests.projection_world import PARTITIONS, VIEW, FailingLog, FailingStore, World
 
@@ -73,6 +74,27 @@ async def test_halving_goes_on_where_the_store_went_away(failing_call: int) -> N
     found = [row async for row in world.store.scan_edges(follows.FOLLOWS.table)]
     assert {row[:2]: row.version for row in found} == edges
     assert world.letters() == Counter(dead)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+async def test_an_event_of_a_newer_version_stops_the_projection_and_is_kept(before: int) -> None:
+    world = World(0, 0, set())
+    await world.store.open_view(VIEW.schema, {"follows": len(PARTITIONS)}, log_id=1)
+    for task in world.start():
+        task.cancel()
+    for user in range(1, before + 1):
+        record = write(History(), ("follow", user, user + 1))
+        await world.log.append("follows", record.key, record.value, partition=0)
+    newer = max(kind.number for kind in FollowsEvent.DESCRIPTOR.oneofs_by_name["event"].fields) + 1
+    await world.log.append("follows", b"key", bytes((newer << 3 | 2, 1, 0)), partition=0)
+    projection, reader = world.projections[0], world.readers[0]
+    await projection.start_positions(PARTITIONS)
+    reader._next, reader._unplaced = dict.fromkeys(PARTITIONS, 0), []
+    with pytest.raises(NewerEvent):
+        await projection.step(reader, events_max=100, wait_s=0)
+    positions = await world.projections[1].start_positions(PARTITIONS)
+    assert positions["follows", 0] <= before
+    assert not world.letters()
 
 
 async def test_a_store_that_is_slow_gets_less_at_a_time() -> None:
