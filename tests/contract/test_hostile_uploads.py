@@ -188,7 +188,7 @@ async def test_one_user_uploads_a_hundred_at_once(attack: Attack) -> None:
     uploads = [
         asyncio.create_task(
             attack.call(
-                "parallel uploads", UPLOAD, [header(), chunk(PICTURE)], concurrent=True, timeout=60
+                "parallel uploads", UPLOAD, [header(), chunk(PICTURE)], concurrent=True, timeout=120
             )
         )
         for _ in range(PARALLEL)

@@ -8,7 +8,7 @@ import grpc
 from tests.upstream.raw_http2 import PREFACE, answer_of, frame, headers
 from tests.upstream.servers import ended
 
-WAIT_S = 1
+ANSWER_S, WAIT_S = 60, 1
 
 
 async def main() -> None:
@@ -23,7 +23,7 @@ async def main() -> None:
     # END_HEADERS, then an empty DATA with END_STREAM.
     call = PREFACE + frame(1, 4, headers("/x.X/Say")) + frame(0, 1, b"")
     with_message = PREFACE + frame(1, 4, headers("/x.X/Say")) + frame(0, 1, b"\0\0\0\0\1a")
-    answered = await answer_of(port, with_message, WAIT_S)
+    answered = await answer_of(port, with_message, ANSWER_S)
     silent = await answer_of(port, call, WAIT_S)
     print(f"with a message: {b'grpc-status' in answered}, without: {b'grpc-status' in silent}")
     await server.stop(None)

@@ -29,7 +29,7 @@ SLOW = [
     "cassandra_killed",
 ]  # fmt: skip
 SHARED = {"servers", "raw_http2", "test_upstream"}
-_PATIENCE_S = 160
+_PATIENCE_S = 360
 
 
 async def reproduced(name: str, stack: StackStatus | None = None) -> None:
@@ -64,6 +64,7 @@ async def test_still_there_on_the_servers(name: str, stack: StackStatus) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", SLOW)
 async def test_still_there_slowly(name: str, stack: StackStatus) -> None:
     await reproduced(name, stack)
