@@ -4,11 +4,17 @@ While `reads_parallel_max` reads are under way, and for `pause_s` after one of s
 those who ask are gathered for the next one: the busier the process, the larger the batches, and who
 asks alone waits for nothing. Nobody joins a read that started before he asked, so an answer is
 never older than the question.
+
+A read that takes longer than `LATE_S` is waited for by those who asked for it and by nobody else:
+one lost connection must not stop a process.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Generic, TypeVar
+
+LATE_S = 0.1
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -34,6 +40,7 @@ class Batched(Generic[K, V]):
         self._next_s = float("-inf")
         self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._reading: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[None]] = set()
         self._scheduled: asyncio.Handle | None = None
         self._soon = False
 
@@ -48,7 +55,7 @@ class Batched(Generic[K, V]):
         """Read at the end of this turn of the loop, when all who ask in it have asked, or when
         the pause is over.
         """
-        if not self._waiting or len(self._reading) >= self._parallel_max:
+        if not self._waiting or len(self._reading) - len(self._late) >= self._parallel_max:
             return
         full = len(self._waiting) >= self._keys_max
         if self._scheduled is not None:
@@ -70,11 +77,18 @@ class Batched(Generic[K, V]):
         asked = {key: self._waiting.pop(key) for key in keys}
         task = asyncio.create_task(self._answer(asked))
         self._reading.add(task)
-        task.add_done_callback(self._ended)
+        timer = asyncio.get_running_loop().call_later(LATE_S, self._is_late, task)
+        task.add_done_callback(partial(self._ended, timer))
         self._schedule()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _is_late(self, task: asyncio.Task[None]) -> None:
+        self._late.add(task)
+        self._schedule()
+
+    def _ended(self, timer: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
+        timer.cancel()
         self._reading.discard(task)
+        self._late.discard(task)
         self._schedule()
 
     async def _answer(self, asked: Mapping[K, list[asyncio.Future[V | None]]]) -> None:

@@ -1,6 +1,6 @@
 """Where topics end now, for those who must know whether a view lacks something.
 
-One look at a time and topic, for all who asked before it began, and no more often than every
+One look at a time and topic (unless it is late), for all who asked before it began, and no more often than every
 `log_ends_interval_ms`: a flood of forged tokens costs a waiting call each, not a look each.
 """
 

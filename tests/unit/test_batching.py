@@ -106,3 +106,23 @@ async def test_one_who_leaves_takes_nobody_along() -> None:
         await leaving
     source.gate.set()
     assert await staying == 20
+
+
+async def test_a_read_that_hangs_keeps_only_those_waiting_who_asked_for_it() -> None:
+    free = asyncio.Event()
+
+    async def read(keys: Sequence[int]) -> dict[int, int]:
+        if 1 in keys:
+            await free.wait()
+        return {key: key for key in keys}
+
+    batched = Batched(read, keys_max=10, reads_parallel_max=1)
+    hanging = asyncio.create_task(batched.get(1))
+    while not batched._reading:
+        await asyncio.sleep(0)
+    assert [await batched.get(key) for key in (2, 3)] == [2, 3]
+    assert not hanging.done()
+    free.set()
+    assert await hanging == 1
+    assert not batched._reading
+    assert not batched._late
