@@ -1,7 +1,8 @@
 """Where topics end now, for those who must know whether a view lacks something.
 
-One look at a time and topic (unless it is late), for all who asked before it began, and no more often than every
-`log_ends_interval_ms`: a flood of forged tokens costs a waiting call each, not a look each.
+One look at a time and topic (but for one that is late), for all who asked before it began, and no
+more often than every `log_ends_interval_ms`: a flood of forged tokens costs a waiting call each,
+not a look each.
 """
 
 from collections.abc import Mapping, Sequence
