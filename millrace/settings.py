@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     memcached_value_bytes_max: int = 512 * 1024
 
     # Reads
-    page_size_default: int = 30
-    page_size_max: int = 100
+    page_size_default: int = Field(default=30, ge=1)
+    page_size_max: int = Field(default=100, ge=1, le=100)
     followees_max: int = 7_500
     comment_mentions_max: int = Field(default=20, ge=0, le=100)
     token_wait_ms: int = 250
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     grpc_connections_max: int = Field(default=10_000, ge=1)
     grpc_handshake_s: float = 10.0
     grpc_streams_max: int = 1_000
-    grpc_message_bytes_max: int = 2 * 1024 * 1024
+    grpc_message_bytes_max: int = Field(default=2 * 1024 * 1024, gt=1024 * 1024)
     grpc_calls_max: int = 2_000
     admission_delay_ms: int = Field(default=100, ge=0)
     admission_calls_start: int = Field(default=200, ge=1)
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     health_interval_s: float = 1.0
     ports_file: str = ""
     worker: int = 0
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces_told_per_s_max: int = 100
     user_id_block: int = 1_000
 
@@ -203,6 +203,17 @@ class Settings(BaseSettings):
     def _orphans_outlive_uploads(self) -> Self:
         if self.orphan_age_s <= self.upload_deadline_s + self.orphan_margin_s:
             raise ValueError("orphan_age_s must be above upload_deadline_s + orphan_margin_s")
+        return self
+
+    @model_validator(mode="after")
+    def _lower_ones_are_lower(self) -> Self:
+        for lower, higher in (
+            ("page_size_default", "page_size_max"),
+            ("streams_a_user_max", "streams_max"),
+            ("admission_calls_min", "admission_calls_start"),
+        ):
+            if getattr(self, lower) > getattr(self, higher):
+                raise ValueError(f"{lower} must not be above {higher}")
         return self
 
     @classmethod

@@ -92,6 +92,22 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         settings_with(orphan_age_s=1)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"page_size_default": 101}, "page_size_default must not be above page_size_max"),
+        ({"streams_a_user_max": 2_000}, "streams_a_user_max must not be above streams_max"),
+        ({"admission_calls_start": 1}, "admission_calls_min must not be above"),
+        ({"page_size_max": 101}, "MILLRACE_PAGE_SIZE_MAX"),
+        ({"grpc_message_bytes_max": 1024 * 1024}, "MILLRACE_GRPC_MESSAGE_BYTES_MAX"),
+        ({"log_level": "loud"}, "MILLRACE_LOG_LEVEL"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        settings_with(**changed)
+
+
 @pytest.mark.parametrize("text", [None, "", "no JSON"])
 def test_a_stack_file_that_is_not_one_is_refused(tmp_path: Path, text: str | None) -> None:
     """Else the defaults would be taken, and they may be somebody else's servers."""
