@@ -61,6 +61,8 @@ class UsersService:
         )
 
     async def log_in(self, call: Call, request: pb.LogInRequest) -> pb.LogInResponse:
+        # Who has just changed his password, and was told `pending`, sends that position.
+        await call.stale(vault.VIEW, users.VIEW)
         found = await self._login(request.handle)
         if not await self._parts.passwords.matches(found.password_hash, request.password):
             raise Unauthenticated("handle or password is wrong", reason="CREDENTIALS_INVALID")

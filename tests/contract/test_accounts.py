@@ -23,7 +23,7 @@ from tests.account_calls import (
     refresh,
 )
 from tests.contract.test_registrations import fail_at
-from tests.serving import PASSWORD, World, new_request_id, refusal, serving
+from tests.serving import PASSWORD, World, new_request_id, position_of, refusal, serving
 
 FORGED = 30
 
@@ -179,6 +179,23 @@ async def test_a_change_that_the_view_has_not_yet_says_pending(world: World) -> 
     await world.process_all()
     assert await opens(world, changed.access_token) == ""
     assert await opens(world, ana.access_token) == "SESSION_ENDED"
+
+
+async def test_a_log_in_with_the_position_of_a_new_password_waits_for_it() -> None:
+    async with serving(privacy_wait_s=0.1, token_wait_ms=10_000) as world:
+        ana = await world.register("ana")
+        await world.hold(vault.VIEW)
+        request = pb.ChangePasswordRequest(
+            request_id=new_request_id(), old_password=PASSWORD, new_password=OTHER
+        )
+        change = world.users.ChangePassword(request, metadata=ana.metadata)
+        assert (await change).pending
+        covering = (("millrace-position", await position_of(change)),)
+        login = pb.LogInRequest(handle="ana", password=OTHER)
+        call = asyncio.ensure_future(world.users.LogIn(login, metadata=covering))
+        await asyncio.wait({call}, timeout=0.1)
+        world.release(vault.VIEW)
+        assert await opens(world, (await call).access_token) == ""
 
 
 async def test_of_two_changes_at_once_one_password_and_at_most_one_session_stay(
