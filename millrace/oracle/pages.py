@@ -87,12 +87,12 @@ class Pages:
         if not token:
             return
         after = shown[-1] if shown else place.after
+        # A page that shows nothing began anywhere up to `until`, and went on over hidden rows.
         until = after if shown else max(after, place.until)
-        for rank in ranks:
-            if rank > after:
-                if listed.is_shown(rank):
-                    break
-                until = max(until, rank)
+        for rank in (rank for rank in ranks if rank > until):
+            if listed.is_shown(rank):
+                break
+            until = rank
         self.places[token] = dataclasses.replace(
             place, kind=listed.kind, owner_id=listed.owner_id, after=after, until=until
         )

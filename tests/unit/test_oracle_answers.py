@@ -35,6 +35,16 @@ def test_rows_that_were_hidden_where_a_token_stands_may_come_or_not() -> None:
         assert pages.page(listed(range(1, 7)), after, [5], "") == ([5, 6], "")
 
 
+def test_a_page_without_rows_goes_on_from_wherever_its_token_stands() -> None:
+    pages = Pages()
+    pages.page(listed([1, 12, 14, 24], hidden=(12, 14)), Request(page_size=2), [1], "t")
+    # 12 is back, but the token may stand after it; then only 14, hidden, was on the page.
+    pages.page(listed([1, 12, 14, 24], hidden=(14,)), Request(page_token="t"), [], "u")
+    after = Request(page_token="u")
+    for seen in ([24], [14, 24], [12, 14, 24]):
+        assert pages.page(listed([1, 12, 14, 24]), after, seen, "") == (seen, "")
+
+
 def test_a_token_belongs_to_one_list_of_one_owner() -> None:
     pages = Pages()
     pages.page(listed([1, 2]), Request(page_size=1), [1], "t")
