@@ -15,6 +15,7 @@ likes must be there at the end.
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import random
@@ -24,6 +25,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import uvloop
@@ -327,9 +329,17 @@ def _id() -> str:
     return str(uuid.uuid4())
 
 
-async def _answer() -> None:
-    with contextlib.suppress(PermissionError):
+def _hurry() -> None:
+    """By the process, and by the session, which is what Linux shares the cores by."""
+    with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        Path("/proc/self/autogroup").write_text(str(_PRIORITY))
+
+
+async def _answer() -> None:
+    _hurry()
+    # It lives for minutes, and a look at all its objects makes it late.
+    gc.disable()
     loop = asyncio.get_running_loop()
     people: _People | None = None
     while line := await loop.run_in_executor(None, sys.stdin.readline):
