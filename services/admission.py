@@ -38,7 +38,7 @@ URGENT = frozenset(
 _SHARE_MAX = 0.5
 # Above this share of late calls the limit falls, below the other it may rise.
 _LATE_MANY, _LATE_FEW = 0.5, 0.25
-_FALL, _RISE = 0.8, 1.05
+_FALL, _RISE = 0.8, 1.1
 # Of so many knocks none was heard in time: calls stand in a queue. One alone may be chance.
 _KNOCKS = 4
 # How fast an RPC's usual time follows what is measured, an interval: to a lower mean; to a higher

@@ -88,9 +88,8 @@ class _Taken:
     def point(self) -> Point:
         done = self.done
         answered, refused = done.codes.get("0", 0), done.codes.get("8", 0)
-        return Point(
-            *(count / done.seconds for count in (done.offered, done.good, answered, refused))
-        )
+        counts = (done.offered, done.good, answered, refused)
+        return Point(self.times, *(count / done.seconds for count in counts))
 
 
 class _Bench:
