@@ -33,6 +33,16 @@ CHANNELS = 4
 # A fixed seed, and one that nobody has tried: the failure names it.
 SEEDS = (1, secrets.randbelow(1 << 32))
 LONG_SEEDS = (2, 3, 4)
+# What so many calls must have met.
+REASONS = {
+    "COMMENT_NOT_FOUND", "CREDENTIALS_INVALID", "FOLLOWEES_LIMIT", "HANDLE_TAKEN", "INVALID_FIELD",
+    "MEDIA_BROKEN", "MEDIA_EMPTY", "MEDIA_NOT_FOUND", "MEDIA_SIZE_DIFFERS",
+    "MEDIA_TYPE_UNSUPPORTED", "NOT_THE_AUTHOR", "OLD_PASSWORD_WRONG", "PAGE_TOKEN_INVALID",
+    "PAGE_TOKEN_OF_ANOTHER_LIST", "RECORDING_OUT_OF_SEQUENCE", "RECORDING_REQUEST_ID_CHANGED",
+    "REFRESH_TOKEN_INVALID", "REFRESH_TOKEN_REUSED", "RENDITION", "REQUEST_ID_REUSED", "SELF",
+    "SESSION_ENDED", "TOKEN_INVALID", "TOKEN_MISSING", "UNIMPLEMENTED", "UPLOAD_OUT_OF_ORDER",
+    "USER_DEACTIVATED", "USER_NOT_FOUND",
+}  # fmt: skip
 
 
 @dataclass
@@ -126,3 +136,5 @@ async def test_twenty_thousand_random_calls(played: Played, seed: int) -> None:
     counts = await played.play(seed, LONG)
     answered = {method for method, outcome in counts if outcome == "OK"}
     assert answered == set(WEIGHTS)
+    reasons = {outcome.split()[-1] for _, outcome in counts}
+    assert reasons >= REASONS
