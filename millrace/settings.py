@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     password_checks_waiting_max: int = 64
 
     # Views
-    project_batch_events: int = 2_000
+    project_batch_events: int = 4_000
     project_wait_s: float = 0.05
     project_dead_ratio_max: float = 0.1
     project_dead_ratio_events: int = 1_000
