@@ -67,7 +67,8 @@ async def until(predicate: Any) -> None:
 async def fill(world: World, ana: Person) -> list[Any]:
     """So many calls that one more is refused."""
     calls: list[Any] = []
-    while refused_so_far() == 0 and len(calls) < 100:
+    refused = refused_so_far()
+    while refused_so_far() == refused and len(calls) < 100:
         before = running()
         call = asyncio.ensure_future(get(world, ana))
         await until(lambda before=before, call=call: running() > before or call.done())
