@@ -4,7 +4,6 @@ Not: batching, acknowledgements that get lost, retention or compaction.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from millrace.clock import Clock, SystemClock
@@ -180,8 +179,8 @@ class MemoryReader:
             await asyncio.wait({growth, sleeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sleeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sleeping
+            # Not by suppressing CancelledError, which would swallow that of the caller, too.
+            await asyncio.gather(sleeping, return_exceptions=True)
 
 
 class MemoryGroupReader(MemoryReader):
