@@ -7,7 +7,7 @@ from collections import deque
 
 from millrace.clock import Clock
 from millrace.errors import FailedPrecondition
-from millrace.log.port import Log, Record
+from millrace.log.port import ORDER_HEADER, Log, Record
 from millrace.log.topics import DEAD_SUFFIX
 from social.log.v1.dead_pb2 import DeadLetter
 
@@ -75,6 +75,7 @@ class DeadLetters:
             number=record.number,
             key=record.key[:1_024],
             at_ms=self._clock.now_ms(),
+            order=int.from_bytes(record.headers.get(ORDER_HEADER, b""), "big"),
         )
         if record.value is not None and len(record.value) <= self._value_bytes_max:
             letter.value = record.value

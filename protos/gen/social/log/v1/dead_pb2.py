@@ -24,13 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18social/log/v1/dead.proto\x12\rsocial.log.v1\"\x96\x01\n\nDeadLetter\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x11\n\tpartition\x18\x04 \x01(\x05\x12\x0e\n\x06number\x18\x05 \x01(\x03\x12\x0b\n\x03key\x18\x06 \x01(\x0c\x12\x12\n\x05value\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x42\x08\n\x06_valueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18social/log/v1/dead.proto\x12\rsocial.log.v1\"\xd8\x01\n\nDeadLetter\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x11\n\tpartition\x18\x04 \x01(\x05\x12\x0e\n\x06number\x18\x05 \x01(\x03\x12\x0b\n\x03key\x18\x06 \x01(\x0c\x12\x12\n\x05value\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x12\r\n\x05order\x18\t \x01(\x03\x12\x31\n\x07\x64\x65\x63ided\x18\n \x01(\x0b\x32 .social.log.v1.DeadLetterDecidedB\x08\n\x06_value\"^\n\x11\x44\x65\x61\x64LetterDecided\x12\x33\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32!.social.log.v1.DeadLetterDecision\x12\x14\n\x0cretry_number\x18\x02 \x01(\x03*~\n\x12\x44\x65\x61\x64LetterDecision\x12$\n DEAD_LETTER_DECISION_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45\x41\x44_LETTER_DECISION_RETRIED\x10\x01\x12 \n\x1c\x44\x45\x41\x44_LETTER_DECISION_DROPPED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'social.log.v1.dead_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DEADLETTERDECISION']._serialized_start=358
+  _globals['_DEADLETTERDECISION']._serialized_end=484
   _globals['_DEADLETTER']._serialized_start=44
-  _globals['_DEADLETTER']._serialized_end=194
+  _globals['_DEADLETTER']._serialized_end=260
+  _globals['_DEADLETTERDECIDED']._serialized_start=262
+  _globals['_DEADLETTERDECIDED']._serialized_end=356
 # @@protoc_insertion_point(module_scope)

@@ -5,20 +5,40 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DeadLetterDecision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeadLetterDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeadLetterDecision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEAD_LETTER_DECISION_UNSPECIFIED: _DeadLetterDecision.ValueType  # 0
+    DEAD_LETTER_DECISION_RETRIED: _DeadLetterDecision.ValueType  # 1
+    DEAD_LETTER_DECISION_DROPPED: _DeadLetterDecision.ValueType  # 2
+
+class DeadLetterDecision(_DeadLetterDecision, metaclass=_DeadLetterDecisionEnumTypeWrapper): ...
+
+DEAD_LETTER_DECISION_UNSPECIFIED: DeadLetterDecision.ValueType  # 0
+DEAD_LETTER_DECISION_RETRIED: DeadLetterDecision.ValueType  # 1
+DEAD_LETTER_DECISION_DROPPED: DeadLetterDecision.ValueType  # 2
+Global___DeadLetterDecision: _TypeAlias = DeadLetterDecision  # noqa: Y015
+
 @_typing.final
 class DeadLetter(_message.Message):
-    """Topics `<topic>.dead`: one event that one view could not take. Its position has moved on."""
+    """Topics `<topic>.dead`: one event that one view could not take. Its position has moved on. A
+    record with `decided` is no letter: it says what was decided about those that came before it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,6 +50,8 @@ class DeadLetter(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
     view: _builtins.str
     reason: _builtins.str
     topic: _builtins.str
@@ -39,6 +61,12 @@ class DeadLetter(_message.Message):
     value: _builtins.bytes
     """The record as it was. Absent for a record without a value."""
     at_ms: _builtins.int
+    order: _builtins.int
+    """The number that orders the event within its row, where it is not its own: the event was
+    itself a letter that was tried again.
+    """
+    @_builtins.property
+    def decided(self) -> Global___DeadLetterDecided: ...
     def __init__(
         self,
         *,
@@ -50,13 +78,40 @@ class DeadLetter(_message.Message):
         key: _builtins.bytes = ...,
         value: _builtins.bytes | None = ...,
         at_ms: _builtins.int = ...,
+        order: _builtins.int = ...,
+        decided: Global___DeadLetterDecided | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "decided", b"decided", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "at_ms", b"at_ms", "key", b"key", "number", b"number", "partition", b"partition", "reason", b"reason", "topic", b"topic", "value", b"value", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "at_ms", b"at_ms", "decided", b"decided", "key", b"key", "number", b"number", "order", b"order", "partition", b"partition", "reason", b"reason", "topic", b"topic", "value", b"value", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015
+
+@_typing.final
+class DeadLetterDecided(_message.Message):
+    """About every letter of the same view, topic, partition and number. The last decision counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    RETRY_NUMBER_FIELD_NUMBER: _builtins.int
+    decision: Global___DeadLetterDecision.ValueType
+    retry_number: _builtins.int
+    """Of a retry: the number of the event that was appended again, in the same partition."""
+    def __init__(
+        self,
+        *,
+        decision: Global___DeadLetterDecision.ValueType = ...,
+        retry_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "retry_number", b"retry_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterDecided: _TypeAlias = DeadLetterDecided  # noqa: Y015

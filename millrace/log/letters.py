@@ -1,0 +1,152 @@
+"""The dead letters of the log, and what was decided about each.
+
+A letter is known by view and event: what was written twice is one letter, named by its first
+record (`likes.dead/3/5`). It is *dead* until somebody decides; then *retried* or *dropped*.
+
+Whoever builds a view again from the log passes over every event that has a letter of this view,
+whatever was decided about it: `events_of` tells which. What a retry appended is an event of its
+own, further on in the log, and is read there.
+
+Not: deciding (`streams.dead_letters`).
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from millrace.errors import InvalidRequest, NotFound
+from millrace.log.event_id import EventId, id_of
+from millrace.log.port import Log, Record, TopicPartition
+from millrace.log.reading import record_at, records_after
+from millrace.log.topics import DEAD_SUFFIX, TOPICS
+from millrace.observe import logs
+from social.log.v1 import dead_pb2
+from social.log.v1.dead_pb2 import DeadLetter
+
+logger = logs.logger("log.letters")
+
+DEAD_TOPICS = tuple(topic for topic in TOPICS if topic.endswith(DEAD_SUFFIX))
+_RETRIED = dead_pb2.DEAD_LETTER_DECISION_RETRIED
+_DROPPED = dead_pb2.DEAD_LETTER_DECISION_DROPPED
+_STATES = {_RETRIED: "retried", _DROPPED: "dropped"}
+DEAD = "dead"
+
+
+class LetterKey(NamedTuple):
+    """`event`: what the view could not take."""
+
+    view: str
+    event: EventId
+
+
+@dataclass(slots=True)
+class Letter:
+    """`id`: of its first record. `order`: what orders the event within its row. `state`: dead,
+    retried or dropped; `retried_as`: the event that the last retry appended.
+    """
+
+    id: EventId
+    view: str
+    event: EventId
+    order: int
+    at_ms: int
+    reason: str
+    state: str = DEAD
+    retried_as: EventId | None = None
+
+
+async def read_letters(log: Log, topics: Iterable[str] = DEAD_TOPICS) -> list[Letter]:
+    """All letters in these `.dead` topics, oldest first. Memory: one small entry a letter."""
+    places = [(topic, one) for topic in topics for one in range(log.partitions_of(topic))]
+    found: dict[LetterKey, Letter] = {}
+    async for record, message in _messages(log, places):
+        _fold(found, record, message)
+    return sorted(found.values(), key=lambda letter: (letter.at_ms, letter.id))
+
+
+async def letters_at(log: Log, ids: Sequence[EventId]) -> list[Letter]:
+    """The letters of these ids, which may be those of any of their records.
+
+    Raises InvalidRequest for the id of something else, NotFound for one that is no letter's.
+    """
+    for one in ids:
+        if one.topic not in DEAD_TOPICS:
+            raise InvalidRequest(f"{one} is no dead letter: those are in {', '.join(DEAD_TOPICS)}")
+    keys: dict[EventId, LetterKey] = {}
+    found: dict[LetterKey, Letter] = {}
+    async for record, message in _messages(log, [(one.topic, one.partition) for one in ids]):
+        _fold(found, record, message)
+        if id_of(record) in ids:
+            keys[id_of(record)] = _key(message)
+    for one in ids:
+        if keys.get(one) not in found:
+            raise NotFound(f"there is no dead letter {one}")
+    return [found[keys[one]] for one in ids]
+
+
+async def event_of(log: Log, letter: Letter) -> Record:
+    """What the view could not take, as the log has it; else as the letter has it, if it has all.
+
+    Raises NotFound where neither does.
+    """
+    try:
+        return await record_at(log, letter.event)
+    except NotFound:
+        message = _read(await record_at(log, letter.id))
+        if message is None or not message.HasField("value"):
+            raise
+        return Record(*letter.event, message.key, message.value)
+
+
+async def events_of(log: Log, view: str, topics: Iterable[str]) -> set[EventId]:
+    """The events of these topics that are or were dead letters of a view: a replay passes over
+    them. Memory: one entry a letter.
+    """
+    dead = [topic + DEAD_SUFFIX for topic in topics if topic + DEAD_SUFFIX in TOPICS]
+    return {letter.event for letter in await read_letters(log, dead) if letter.view == view}
+
+
+def _key(message: DeadLetter) -> LetterKey:
+    return LetterKey(message.view, EventId(message.topic, message.partition, message.number))
+
+
+async def _messages(
+    log: Log, places: Iterable[TopicPartition]
+) -> AsyncIterator[tuple[Record, DeadLetter]]:
+    async for record in records_after(log, dict.fromkeys(places, 0)):
+        if message := _read(record):
+            yield record, message
+
+
+def _read(record: Record) -> DeadLetter | None:
+    try:
+        return DeadLetter.FromString(record.value or b"")
+    except DecodeError:
+        logger.warning("unreadable letter", topic=record.topic, number=record.number)
+        return None
+
+
+def _fold(found: dict[LetterKey, Letter], record: Record, message: DeadLetter) -> None:
+    key = _key(message)
+    if not message.HasField("decided"):
+        found.setdefault(
+            key,
+            Letter(
+                id_of(record),
+                message.view,
+                key.event,
+                message.order or message.number,
+                message.at_ms,
+                message.reason,
+            ),
+        )
+        return
+    letter, decided = found.get(key), message.decided
+    # Of a newer version, or about a letter that nobody knows: it changes nothing here.
+    if letter is None or decided.decision not in _STATES:
+        return
+    letter.state = _STATES[decided.decision]
+    if decided.decision == _RETRIED:
+        letter.retried_as = key.event._replace(number=decided.retry_number)

@@ -1,0 +1,70 @@
+"""What is in the log at this moment: one record, or all of some partitions up to their ends.
+
+For commands and checks. Processors follow the log with a reader of their own.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+
+from millrace.errors import NotFound, PositionBehind, StoreUnavailable
+from millrace.log.event_id import EventId
+from millrace.log.port import Log, LogReader, Record, TopicPartition
+from millrace.log.topics import TOPICS
+
+READ_RECORDS_MAX = 2_000
+READ_WAIT_S = 0.5
+SILENT_BATCHES_MAX = 20
+
+
+async def record_at(log: Log, event: EventId) -> Record:
+    """One record. Raises NotFound where the log does not reach so far, or keeps it no longer."""
+    end = (await log.ends(event.topic))[event.partition]
+    if event.number > end:
+        raise NotFound(f"no event {event}: {event.topic}/{event.partition} ends at {end}")
+    reader = log.reader({(event.topic, event.partition): event.number - 1})
+    try:
+        records = await _batch(reader, 1, partitions=1)
+    except PositionBehind:
+        records = []
+    finally:
+        await reader.close()
+    if records and records[0].number == event.number:
+        return records[0]
+    compacted = TOPICS[event.topic].compacted
+    why = "has given way to a newer one of its key" if compacted else "is kept no longer"
+    raise NotFound(f"event {event} {why}")
+
+
+async def records_after(log: Log, positions: Mapping[TopicPartition, int]) -> AsyncIterator[Record]:
+    """What follows each position, up to the ends that the log has when this begins.
+
+    Raises StoreUnavailable when the log stops answering before them.
+    """
+    ends: dict[TopicPartition, int] = {}
+    for topic in dict.fromkeys(topic for topic, _ in positions):
+        for partition, end in enumerate(await log.ends(topic)):
+            if (topic, partition) in positions and end > positions[topic, partition]:
+                ends[topic, partition] = end
+    if not ends:
+        return
+    reader = log.reader({place: positions[place] for place in ends})
+    partitions = len(ends)
+    try:
+        while ends and (records := await _batch(reader, READ_RECORDS_MAX, partitions)):
+            for record in records:
+                place = (record.topic, record.partition)
+                if record.number <= ends.get(place, 0):
+                    yield record
+                if record.number >= ends.get(place, 0):
+                    ends.pop(place, None)
+    finally:
+        await reader.close()
+
+
+async def _batch(reader: LogReader, records_max: int, partitions: int) -> list[Record]:
+    """Empty where nothing is left: the log's end may be a record that is kept no longer."""
+    for _ in range(SILENT_BATCHES_MAX):
+        records = await reader.batch(records_max, READ_WAIT_S)
+        lag = reader.lag()
+        if records or (len(lag) == partitions and not any(lag.values())):
+            return records
+    raise StoreUnavailable("the log has stopped answering")
