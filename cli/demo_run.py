@@ -134,7 +134,7 @@ class DemoRun:
             start_s = time.monotonic()
             while not running.done():
                 await asyncio.wait({running}, timeout=_TICK_S)
-                answered = len(traffic.record.samples)
+                answered = traffic.record.tally.ended
                 note = f"{answered:,} answered, {traffic.outstanding} under way"
                 step.at(min(time.monotonic() - start_s, plan.seconds), note)
             record = running.result()

@@ -26,13 +26,19 @@ class Actor:
 
 
 class Cast:
-    """Everybody of a plan. `run` sets newcomers' handles apart from those of earlier runs."""
+    """Everybody of a plan. `run` sets newcomers' handles apart from those of earlier runs;
+    `graph_run` is what those of the graph were loaded with.
+    """
 
-    def __init__(self, client: Client, graph_user_ids: Sequence[int], *, run: str) -> None:
+    def __init__(
+        self, client: Client, graph_user_ids: Sequence[int], *, run: str, graph_run: str = ""
+    ) -> None:
         self._client = client
         self._graph = graph_user_ids
         self._run = run
+        self._graph_run = graph_run
         self._actors: dict[int, Actor] = {}
+        self._met: dict[int, int] = {}
 
     def actor(self, person: int) -> Actor | None:
         """None while the person has no session."""
@@ -43,10 +49,18 @@ class Cast:
         if person < len(self._graph):
             return self._graph[person]
         actor = self._actors.get(person)
-        return actor.user_id if actor else None
+        return actor.user_id if actor else self._met.get(person)
+
+    def meet(self, person: int, user_id: int) -> None:
+        """A newcomer whom another process has registered."""
+        self._met[person] = user_id
+
+    def bring(self, person: int, session: Session) -> None:
+        """Online with a session that was opened elsewhere."""
+        self._actors[person] = Actor(session)
 
     def handle(self, person: int) -> str:
-        return people.handle(person, "" if person < len(self._graph) else self._run)
+        return people.handle(person, self._graph_run if person < len(self._graph) else self._run)
 
     def handle_of(self, actor: Actor) -> str:
         """Raises StopIteration for somebody who is not of this cast."""

@@ -1,19 +1,16 @@
-"""Figures of a run: by RPC counts, rates, latencies from the intended start, and what failed.
+"""Figures of a run: by RPC and by time counts, rates, latencies from the intended start, failures.
 
-Percentiles are nearest-rank over successful calls, in milliseconds: a value that a call really
-had. Skipped calls are counted and have no latency.
+Percentiles are over successful calls, in milliseconds, exact to one percent. Calls that were
+skipped or dropped are counted and have no latency.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from millrace.traffic.record import OK, SKIPPED, Record, Sample
-
-PERCENTILES = (50.0, 90.0, 99.0, 100.0)
+from millrace.traffic.record import Record
+from millrace.traffic.tally import DROPPED, OK, SKIPPED, Cell, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +28,26 @@ class RpcFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowFigures:
+    """The calls that were to start in one stretch of the run, which begins at `at_s`. `offered`:
+    dropped ones included. `p50_ms` and `p99_ms` by RPC, where one succeeded.
+    """
+
+    at_s: float
+    offered_per_s: float
+    ok_per_s: float
+    refused_per_s: float
+    errors_per_s: float
+    dropped_per_s: float
+    p50_ms: Mapping[str, float]
+    p99_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """A run as a whole. `failures`: how often each error's reason came."""
+    """A run as a whole. `failures`: how often each error's reason came; `refused`: how many of
+    them said that too much was asked. `late_p99_ms`: how late the generator began calls.
+    """
 
     seconds: float
     calls: int
@@ -40,58 +55,71 @@ class Report:
     writes_acknowledged: int
     retries: int
     skipped: int
+    dropped: int
+    refused: int
     outstanding_max: int
+    late_p99_ms: float
     failures: dict[str, int]
     by_rpc: tuple[RpcFigures, ...]
+    window_s: float
+    windows: tuple[WindowFigures, ...]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def report_of(record: Record) -> Report:
-    samples: dict[str, list[Sample]] = defaultdict(list)
-    outcomes: Counter[str] = Counter()
-    for sample in record.samples:
-        outcomes[sample.outcome] += 1
-        if sample.outcome != SKIPPED:
-            samples[sample.rpc].append(sample)
-    skipped = outcomes.pop(SKIPPED, 0)
-    calls = outcomes.total()
-    outcomes.pop(OK, None)
-    by_rpc = (_figures(rpc, group, record.seconds) for rpc, group in samples.items())
+    tally = record.tally
+    total = tally.sum()
+    failures = Counter(total.outcomes)
+    for outcome in (OK, SKIPPED, DROPPED):
+        failures.pop(outcome, None)
+    rpcs = tally.rpcs
     return Report(
         seconds=record.seconds,
-        calls=calls,
-        per_s=_per_s(calls, record.seconds),
+        calls=total.made,
+        per_s=_per_s(total.made, record.seconds),
         writes_acknowledged=record.acknowledged.writes,
         retries=record.retries,
-        skipped=skipped,
+        skipped=total.outcomes[SKIPPED],
+        dropped=total.outcomes[DROPPED],
+        refused=total.refused,
         outstanding_max=record.outstanding_max,
-        failures=dict(outcomes.most_common()),
-        by_rpc=tuple(sorted(by_rpc, key=lambda figures: -figures.calls)),
+        late_p99_ms=tally.late.ms(99),
+        failures=dict(failures.most_common()),
+        by_rpc=tuple(_of_rpc(rpc, tally.sum(rpc), record.seconds) for rpc in rpcs),
+        window_s=tally.window_s,
+        windows=tuple(_of_window(tally, window, rpcs) for window in range(tally.windows)),
     )
 
 
-def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, ...]:
-    """At `PERCENTILES`, in milliseconds; zeros for nothing."""
-    if not latencies_s:
-        return (0.0,) * len(PERCENTILES)
-    found = np.percentile(np.asarray(latencies_s), PERCENTILES, method="inverted_cdf")
-    return tuple(round(float(value) * 1000, 3) for value in found)
-
-
-def _figures(rpc: str, samples: Sequence[Sample], seconds: float) -> RpcFigures:
-    good = [sample.ended_s - sample.intended_s for sample in samples if sample.outcome == OK]
-    p50, p90, p99, longest = percentiles_ms(good)
+def _of_rpc(rpc: str, cell: Cell, seconds: float) -> RpcFigures:
     return RpcFigures(
         rpc=rpc,
-        calls=len(samples),
-        per_s=_per_s(len(samples), seconds),
-        failed=len(samples) - len(good),
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        max_ms=longest,
+        calls=cell.made,
+        per_s=_per_s(cell.made, seconds),
+        failed=cell.failed,
+        p50_ms=cell.latencies.ms(50),
+        p90_ms=cell.latencies.ms(90),
+        p99_ms=cell.latencies.ms(99),
+        max_ms=cell.latencies.ms(100),
+    )
+
+
+def _of_window(tally: Tally, window: int, rpcs: Sequence[str]) -> WindowFigures:
+    total, seconds = tally.sum(window=window), tally.window_s
+    cells = {rpc: tally.sum(rpc, window) for rpc in rpcs}
+    answered = {rpc: cell.latencies for rpc, cell in cells.items() if cell.ok}
+    dropped = total.outcomes[DROPPED]
+    return WindowFigures(
+        at_s=round(window * seconds, 3),
+        offered_per_s=_per_s(total.made + dropped, seconds),
+        ok_per_s=_per_s(total.ok, seconds),
+        refused_per_s=_per_s(total.refused, seconds),
+        errors_per_s=_per_s(total.failed - total.refused, seconds),
+        dropped_per_s=_per_s(dropped, seconds),
+        p50_ms={rpc: latencies.ms(50) for rpc, latencies in answered.items()},
+        p99_ms={rpc: latencies.ms(99) for rpc, latencies in answered.items()},
     )
 
 

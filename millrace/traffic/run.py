@@ -2,19 +2,22 @@
 
 Each call starts when the plan says; its latency counts from that moment, also when it had to wait
 for its turn (so a slow server cannot hide behind a slow client). At most `outstanding_max` calls
-are under way: beyond that starts are late, and the latencies tell.
+are under way: one that is due beyond that is dropped, and counted.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from millrace.client import Client, new_request_id
-from millrace.errors import Bug, MillraceError
+from millrace.errors import Bug, Exhausted, MillraceError, OutcomeUnknown
 from millrace.traffic import people
 from millrace.traffic.actors import Actor, Cast
-from millrace.traffic.plan import Action, Plan, Rpc
-from millrace.traffic.record import OK, SKIPPED, Edge, Record, Remark, Sample, Upload
+from millrace.traffic.mix import Rpc
+from millrace.traffic.plan import Action
+from millrace.traffic.record import Edge, Record, Remark, Upload
+from millrace.traffic.tally import DROPPED, OK, SKIPPED, Tally, window_s_of
 from social.v1 import feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
 
 OUTSTANDING_MAX = 512
@@ -25,6 +28,23 @@ class Post(NamedTuple):
 
     data: bytes
     caption: str
+
+
+class Playable(Protocol):
+    """A plan, or one process's share of it. `actions` by time."""
+
+    @property
+    def actions(self) -> Iterable[Action]: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+@dataclass(slots=True)
+class News:
+    """What others must know to go on: media by upload's ordinal, users by newcomer's number."""
+
+    media: list[tuple[int, int]]
+    people: list[tuple[int, int]]
 
 
 class _NotYet(Exception):
@@ -38,20 +58,21 @@ class Traffic:
         self,
         client: Client,
         cast: Cast,
-        plan: Plan,
+        plan: Playable,
         posts: Sequence[Post],
         *,
         outstanding_max: int = OUTSTANDING_MAX,
     ) -> None:
-        self.record = Record()
+        self.record = Record(tally=Tally(window_s_of(plan.seconds)))
         self.outstanding = 0
         self._stopped = False
         self._client = client
         self._cast = cast
         self._plan = plan
         self._posts = posts
-        self._slots = asyncio.Semaphore(outstanding_max)
+        self._outstanding_max = outstanding_max
         self._media: dict[int, int] = {}  # ordinal of an upload -> media id
+        self._news = News([], [])
         self._calls: dict[Rpc, Callable[[Action], Awaitable[None]]] = {
             Rpc.LOG_IN: self._log_in,
             Rpc.REGISTER: self._register,
@@ -70,41 +91,73 @@ class Traffic:
             Rpc.GET_FEED: self._get_feed,
         }
 
-    async def run(self) -> Record:
-        """Returns when every call has ended. `record` and `outstanding` may be watched."""
+    async def run(self, start_s: float | None = None) -> Record:
+        """Returns when every call has ended. `record` and `outstanding` may be watched. The plan
+        begins at `start_s` by the loop's clock, or now.
+        """
         loop = asyncio.get_running_loop()
-        start_s = loop.time()
+        start_s = loop.time() if start_s is None else start_s
+        tally = self.record.tally
+        retries = self._client.retries
         async with asyncio.TaskGroup() as under_way:
             for action in self._plan.actions:
                 if self._stopped:
                     break
                 await asyncio.sleep(max(start_s + action.at_s - loop.time(), 0))
-                await self._slots.acquire()
+                if self.outstanding >= self._outstanding_max:
+                    tally.add(action.rpc, action.at_s, action.at_s, DROPPED)
+                    continue
+                self.outstanding += 1
+                tally.late.add(loop.time() - start_s - action.at_s)
                 under_way.create_task(self._play(action, start_s))
         elapsed_s = loop.time() - start_s
         self.record.seconds = elapsed_s if self._stopped else max(elapsed_s, self._plan.seconds)
-        self.record.retries = self._client.retries
+        self.record.retries = self._client.retries - retries
         return self.record
 
     def stop(self) -> None:
         """Begin no more calls: the plan ends here."""
         self._stopped = True
 
+    def news(self) -> News:
+        """What this process has made since it was asked last."""
+        news, self._news = self._news, News([], [])
+        return news
+
+    def learn(self, media: Iterable[tuple[int, int]]) -> None:
+        """Uploads of other processes."""
+        self._media.update(media)
+
     async def _play(self, action: Action, start_s: float) -> None:
-        self.outstanding += 1
         self.record.outstanding_max = max(self.record.outstanding_max, self.outstanding)
+        refused = False
         try:
             await self._calls[action.rpc](action)
             outcome = OK
         except _NotYet:
             outcome = SKIPPED
         except MillraceError as error:
-            outcome = error.reason
+            outcome, refused = error.reason, isinstance(error, Exhausted)
+            if isinstance(error, OutcomeUnknown):
+                self._doubt(action)
         finally:
             self.outstanding -= 1
-            self._slots.release()
         ended_s = asyncio.get_running_loop().time() - start_s
-        self.record.samples.append(Sample(action.rpc, action.at_s, ended_s, outcome))
+        self.record.tally.add(action.rpc, action.at_s, ended_s, outcome, refused=refused)
+
+    def _doubt(self, action: Action) -> None:
+        """Notes what the action may have changed, or may yet."""
+        doubt, actor = self.record.acknowledged.doubt, self._cast.actor(action.actor)
+        if actor is None:
+            return
+        if action.rpc in (Rpc.LIKE, Rpc.UNLIKE):
+            doubt.edges.add(("likes", actor.user_id, self._item(action)))
+        elif action.rpc in (Rpc.FOLLOW, Rpc.UNFOLLOW):
+            doubt.edges.add(("follows", actor.user_id, self._user(action)))
+        elif action.rpc is Rpc.COMMENT:
+            doubt.media.add(self._item(action))
+        elif action.rpc in (Rpc.UPLOAD, Rpc.UPDATE_PROFILE):
+            doubt.users.add(actor.user_id)
 
     def _actor(self, action: Action) -> Actor:
         actor = self._cast.actor(action.actor)
@@ -130,6 +183,7 @@ class Traffic:
     async def _register(self, action: Action) -> None:
         actor = await self._cast.register(action.actor)
         self.record.acknowledged.registered[actor.user_id] = self._cast.handle(action.actor)
+        self._news.people.append((action.actor, actor.user_id))
 
     async def _update_profile(self, action: Action) -> None:
         actor = self._actor(action)
@@ -172,8 +226,9 @@ class Traffic:
         if not item.id:
             raise Bug("an upload was answered without an id")
         self._media[action.target] = item.id
+        self._news.media.append((action.target, item.id))
         self.record.acknowledged.uploads.append(
-            Upload(actor.user_id, item.id, request_id, item.sha256, post.caption)
+            Upload(actor.user_id, item.id, request_id, item.sha256, post.caption, item.size_bytes)
         )
 
     async def _list_media(self, action: Action) -> None:
@@ -224,4 +279,4 @@ class Traffic:
         await self._client.call(lambda s: s.feed.GetFeed, request, actor.session)
 
     def _wrote(self, edge: Edge) -> None:
-        self.record.acknowledged.edges[edge] += 1
+        self.record.acknowledged.wrote(edge)

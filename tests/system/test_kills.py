@@ -51,4 +51,4 @@ async def test_every_process_killed_alone_and_all_at_once(
     replayed, dead = await replay(log, millrace.keys, log_id)
     assert await differences(views, replayed) == []
     assert dead == 0
-    print(f"{kills} kills, {len(record.samples)} calls")
+    print(f"{kills} kills, {record.tally.ended} calls")

@@ -10,7 +10,8 @@ from millrace.client import Client, Session, new_request_id
 from millrace.errors import AlreadyExists, NotFound, PermissionDenied, Unauthenticated
 from millrace.traffic.actors import Cast
 from millrace.traffic.checks import feed_of
-from millrace.traffic.plan import Rpc, make_plan
+from millrace.traffic.mix import Rpc
+from millrace.traffic.plan import make_plan
 from millrace.traffic.record import Acknowledged, Edge, Record
 from millrace.traffic.report import report_of
 from millrace.traffic.run import Post, Traffic
