@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import bench, demo, keys, load_graph, migrate, owed, status, topics, up, version
+from cli import bench, dead, demo, keys, load_graph, migrate, owed, status, topics, up, version
 from deploy.local.child import CommandFailed
 from deploy.local.ports import NoFreePort
 from deploy.local.stack import AlreadyRunning
@@ -46,6 +46,7 @@ commands = typer.Typer(
 )
 for command in COMMANDS:
     commands.command()(command)
+commands.add_typer(dead.commands, name="dead")
 
 
 def app() -> None:
