@@ -66,6 +66,13 @@ def data_dir() -> Iterator[Path]:
         yield folder / "data"
 
 
+@pytest.fixture(scope="module")
+def module_folder() -> Iterator[Path]:
+    """A folder for the stack that all tests of a module share; `FOLDER/data` is its `data_dir`."""
+    with _open_folder() as folder:
+        yield folder
+
+
 @pytest.fixture
 def namespace() -> str:
     """A name that no other test has: letters and digits, fit for topics, databases, keyspaces."""

@@ -146,7 +146,7 @@ def test_a_broken_history_is_found(wrong: Wrong, calls: list[Write | Read]) -> N
 
 def test_what_was_looked_at_is_counted() -> None:
     stale = Read(0, "like", 1, (), 3, 4, frozenset([77]), stale=True)
-    calls = [like(1, 2), lost_answer(3, 4), shown(5), stale]
+    calls: list[Write | Read] = [like(1, 2), lost_answer(3, 4), shown(5), stale]
     verdict = judge(history(calls), late_s=LATE_S)
     seen = (verdict.acknowledged, verdict.unknown, verdict.reads, verdict.stale, verdict.compared)
     assert seen == (1, 1, 2, 1, 1)

@@ -1,0 +1,92 @@
+"""SIGKILL of servers and processes under recorded traffic, alone, in pairs, and while they recover.
+
+Nothing that was acknowledged is lost or doubled, no read is behind its session, and the views
+equal a replay of the log. The long forms have servers of their own; the short one has a PostgreSQL
+and a memcached of its own, and the session's other servers.
+"""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from deploy.local.stack import LocalStack, StackSettings
+from deploy.local.status import StackStatus
+from deploy.local.watch import RestartPolicy
+from tests.fault_rounds import FaultRounds, fault_rounds
+
+BOUND_S = 90.0
+SERVERS = ("kafka", "cassandra", "postgres", "memcached")
+OURS = ("grpc-0", "projector", "fanout", "sweeper")
+_RESTARTS = RestartPolicy(restarts_a_minute_max=100)
+
+
+@asynccontextmanager
+async def own_servers(folder: Path, *names: str) -> AsyncIterator[LocalStack]:
+    settings = StackSettings(folder, servers=names, usual_ports=False, restarts=_RESTARTS)
+    async with LocalStack(settings) as own:
+        yield own
+
+
+@pytest.mark.timeout(180)
+async def test_processes_and_two_servers_killed_at_once(
+    stack: StackStatus, data_dir: Path, tmp_path: Path
+) -> None:
+    async with own_servers(data_dir, "postgres", "memcached") as own:
+        addresses = {name: own.addresses[name] for name in ("postgres_dsn", "memcached_address")}
+        async with fault_rounds(stack, own, tmp_path, **addresses) as rounds:
+            names = ("postgres", "memcached", "grpc-0", "projector", "fanout")
+
+            async def fault() -> None:
+                rounds.kill(*names)
+
+            await rounds.meet(" and ".join(names), fault, bound_s=BOUND_S)
+
+
+@pytest.fixture(scope="module")
+async def rounds(module_folder: Path) -> AsyncIterator[FaultRounds]:
+    async with (
+        own_servers(module_folder / "data", *SERVERS) as own,
+        fault_rounds(own.status(), own, module_folder) as prepared,
+    ):
+        yield prepared
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", [*SERVERS, *OURS])
+async def test_killed_alone(rounds: FaultRounds, name: str) -> None:
+    async def fault() -> None:
+        rounds.kill(name)
+
+    await rounds.meet(name, fault, bound_s=BOUND_S)
+
+
+PAIRS = [*itertools.combinations(SERVERS, 2), *itertools.product(SERVERS, OURS)]
+PAIRS += itertools.combinations(OURS, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+async def test_killed_in_pairs(rounds: FaultRounds, pair: tuple[str, str]) -> None:
+    async def fault() -> None:
+        rounds.kill(*pair)
+
+    await rounds.meet(" and ".join(pair), fault, bound_s=BOUND_S)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", [*SERVERS, *OURS])
+async def test_killed_again_while_it_recovers(rounds: FaultRounds, name: str) -> None:
+    """The second time as soon as it is ready: its clients are just coming back."""
+
+    async def fault() -> None:
+        rounds.kill(name)
+        await rounds.ready(name)
+        rounds.kill(name)
+
+    await rounds.meet(f"{name} twice", fault, bound_s=BOUND_S)
