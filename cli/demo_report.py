@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from millrace.traffic.checks import Check
+from cli.traffic_tables import checks_table, counts, traffic_table
+from millrace.traffic.check import Check
 from millrace.traffic.report import Report
 from social.v1 import media_pb2
 
 FEED_ROWS = 10
 CORES = os.cpu_count() or 1
-_LATENCY_GOOD_MS, _LATENCY_FAIR_MS = 50.0, 250.0
 
 
 @dataclass(slots=True)
@@ -49,12 +49,11 @@ class DemoReport:
 
     def print(self, console: Console) -> None:
         if self.traffic is not None:
-            console.print(_traffic_table(self.traffic))
+            console.print(traffic_table(self.traffic))
             console.print(self._summary(self.traffic))
-        console.print(_checks_table(self.checks))
+        console.print(checks_table(self.checks))
 
     def _summary(self, traffic: Report) -> Text:
-        failures = ", ".join(f"{reason} {count}" for reason, count in traffic.failures.items())
         lag = ", ".join(
             f"{name} {count}" for name, count in self.lag_after_traffic.items() if count
         )
@@ -63,11 +62,7 @@ class DemoReport:
         cpu += f"; all {sum(self.cpu_s.values()):.0f} of {CORES * traffic.seconds:.0f}"
         events = ", ".join(f"{name} {count:,}" for name, count in sorted(self.log.items()))
         return Text(
-            f"{traffic.calls:,} calls in {traffic.seconds:.0f} s, {traffic.per_s:.0f}/s; "
-            f"{traffic.writes_acknowledged:,} writes acknowledged; "
-            f"failed: {failures or 'none'}; retries {traffic.retries}; "
-            f"skipped {traffic.skipped} whose object was not there yet; "
-            f"outstanding at most {traffic.outstanding_max}\n"
+            f"{counts(traffic)}\n"
             f"lag when the traffic ended: {lag or 'none'}{caught_up}\n"
             f"CPU seconds: {cpu}\n"
             f"in the log: {events}\n"
@@ -86,40 +81,4 @@ def feed_table(handle: str, items: Sequence[media_pb2.MediaItem]) -> Table:
         at = item.created_at.ToDatetime().strftime("%H:%M:%S")
         likes = Text(f"{'♥' if item.viewer_likes else '♡'} {item.likes_count}", style="red")
         table.add_row(at, item.author.handle, item.caption, likes)
-    return table
-
-
-def _traffic_table(traffic: Report) -> Table:
-    table = Table(
-        title="Traffic: latency from the intended start, ms", title_justify="left", box=SIMPLE_HEAD
-    )
-    table.add_column("RPC", no_wrap=True)
-    for column in ("calls", "per s", "failed", "p50", "p90", "p99", "max"):
-        table.add_column(column, justify="right")
-    for rpc in traffic.by_rpc:
-        table.add_row(
-            rpc.rpc,
-            f"{rpc.calls:,}",
-            f"{rpc.per_s:.1f}",
-            Text(str(rpc.failed or ""), style="red"),
-            *(_latency(value) for value in (rpc.p50_ms, rpc.p90_ms, rpc.p99_ms, rpc.max_ms)),
-        )
-    return table
-
-
-def _latency(value_ms: float) -> Text:
-    style = "green" if value_ms <= _LATENCY_GOOD_MS else ""
-    return Text(f"{value_ms:.1f}", style="yellow" if value_ms > _LATENCY_FAIR_MS else style)
-
-
-def _checks_table(checks: Sequence[Check]) -> Table:
-    table = Table(title="Checks", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
-    table.add_column("claim")
-    table.add_column("examined", justify="right")
-    table.add_column("wrong", justify="right")
-    for check in checks:
-        mark = Text("✓", style="green") if check.passed else Text("✗", style="bold red")
-        claim = "\n".join([check.claim, *check.wrong])
-        table.add_row(mark, Text(claim), f"{check.examined:,}", f"{check.wrong_count or ''}")
     return table

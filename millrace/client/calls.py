@@ -96,7 +96,8 @@ class Tries:
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and details.retry_after_s is not None:
             pause_s, again = max(pause_s, details.retry_after_s), True
         connections = self._calls.connections
-        if again and not connections.closed and time.monotonic() + pause_s < self.ends_s:
+        again = again and self._calls.tries_again and not connections.closed
+        if again and time.monotonic() + pause_s < self.ends_s:
             self._calls.retries += 1
             await asyncio.sleep(pause_s)
             self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
@@ -109,6 +110,7 @@ class Calls:
     """Connections to one address. Closed by `close`, or left as `async with`, after which calls
     that were under way raise OutcomeUnknown or StoreUnavailable; made and used within one running
     event loop. `credentials`: grpc.ssl_channel_credentials(…) for TLS; without, text in the clear.
+    Not `tries_again`: a call has one attempt, for those who measure what the server answers.
     """
 
     def __init__(
@@ -119,7 +121,9 @@ class Calls:
         deadline_s: float = 20.0,
         transfer_deadline_s: float = 120.0,
         credentials: grpc.ChannelCredentials | None = None,
+        tries_again: bool = True,
     ) -> None:
+        self.tries_again = tries_again
         self.connections = Connections(address, connections, credentials)
         self.deadline_s = deadline_s
         self.transfer_deadline_s = transfer_deadline_s

@@ -12,6 +12,10 @@ from millrace.errors import InvalidRequest
 
 _GZIP = b"\x1f\x8b"
 _PEOPLE_MAX = 10_000_000
+ZIPF = "zipf"
+# Of a made graph: how many one follows on average, and how much rarer the k-th most followed is.
+_FOLLOWEES = 20
+_ZIPF_EXPONENT = 0.8
 
 Ids = npt.NDArray[np.int64]
 
@@ -61,6 +65,38 @@ def read_edges(file: Path) -> Graph:
     others = follower != followee
     edges = np.unique(follower[others] * _PEOPLE_MAX + followee[others])
     return Graph(edges // _PEOPLE_MAX, edges % _PEOPLE_MAX)
+
+
+def zipf_edges(people: int, seed: int) -> Graph:
+    """A made graph: about 20 follows each, the k-th most followed person by Zipf's law."""
+    dice = np.random.default_rng(seed)
+    chances = np.arange(1, people + 1, dtype=np.float64) ** -_ZIPF_EXPONENT
+    by_rank = dice.permutation(people)
+    count = people * min(_FOLLOWEES, people - 1)
+    follower = dice.integers(people, size=count)
+    followee = by_rank[dice.choice(people, size=count, p=chances / chances.sum())]
+    others = follower != followee
+    edges = np.unique(follower[others] * people + followee[others])
+    return Graph(edges // people, edges % people)
+
+
+def following_of(graph: str, users: int, seed: int) -> list[list[int]]:
+    """By person whom he follows, upwards: of a file those `users` whom most follow, or all where
+    `users` is 0, in the file's order; of `zipf` as many made ones. Raises as `read_edges`.
+    """
+    if graph == ZIPF:
+        if not users:
+            raise InvalidRequest("a graph by Zipf's law needs the number of its users")
+        made = zipf_edges(users, seed).following()
+        return made + [[] for _ in range(users - len(made))]
+    edges = read_edges(Path(graph))
+    following = edges.following()
+    if not users or users >= len(following):
+        return following
+    # Of equally many followers those who come first in the file.
+    most = np.argsort(-edges.followers_count, kind="stable")[:users]
+    numbers = {int(person): number for number, person in enumerate(np.sort(most))}
+    return [[numbers[one] for one in following[person] if one in numbers] for person in numbers]
 
 
 def read_graph(file: Path) -> list[list[int]]:

@@ -39,12 +39,15 @@ async def load_graph(
     settings: Settings,
     following: Sequence[Sequence[int]],
     told: Callable[[str], None],
+    *,
+    run: str = "",
 ) -> list[int]:
     """`following[i]`: whom person i follows. Returns the user ids by person.
 
-    Into a log that has the graph already it brings people without names: ask the view before.
+    `run` sets the handles apart from those of earlier runs: into a log that has these people
+    already it brings people without names.
     """
-    wanted, password_hash = await _claims(log, keys, clock, settings, len(following))
+    wanted, password_hash = await _claims(log, keys, clock, settings, len(following), run)
     told(f"secrets and names of {len(wanted):,} people")
     secret = (
         record
@@ -63,7 +66,7 @@ async def load_graph(
 
 
 async def _claims(
-    log: Log, keys: Keys, clock: Clock, settings: Settings, count: int
+    log: Log, keys: Keys, clock: Clock, settings: Settings, count: int, run: str
 ) -> tuple[list[Claim], str]:
     """By person; and the password hash that all of them share."""
     passwords = Passwords(settings, metrics.PASSWORD_SECONDS)
@@ -72,7 +75,7 @@ async def _claims(
         await control.catch_up()
         user_ids = UserIds(log, control)
         claims = [
-            _claim(person, await user_ids.next_id(), keys, clock.now_ms())
+            _claim(person, await user_ids.next_id(), keys, clock.now_ms(), run)
             for person in range(count)
         ]
         return claims, await passwords.hash(people.PASSWORD)
@@ -81,8 +84,8 @@ async def _claims(
         await control.close()
 
 
-def _claim(person: int, user_id: int, keys: Keys, at_ms: int) -> Claim:
-    handle = people.handle(person)
+def _claim(person: int, user_id: int, keys: Keys, at_ms: int, run: str) -> Claim:
+    handle = people.handle(person, run)
     return Claim(
         user_id=user_id,
         name_key=names.name_key(keys, handle),

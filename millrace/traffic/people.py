@@ -1,5 +1,7 @@
 """Who the synthetic people are: by index, always the same, all with one password."""
 
+import string
+
 PASSWORD = "a password for synthetic people"  # noqa: S105  guards nothing: they are made up
 
 _FIRST = (
@@ -14,6 +16,12 @@ _LAST = (
 
 def display_name(person: int) -> str:
     return f"{_FIRST[person % len(_FIRST)].title()} {_LAST[_last(person)].title()}"
+
+
+def display_name_by(handle: str) -> str:
+    """Of whoever has this handle."""
+    first, last, *_ = handle.split(".")
+    return f"{first.title()} {last.rstrip(string.digits).title()}"
 
 
 def handle(person: int, run: str = "") -> str:

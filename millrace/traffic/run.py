@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from millrace.client import Client, new_request_id
+from millrace.clock import Clock, SystemClock
 from millrace.errors import Bug, Exhausted, MillraceError, OutcomeUnknown
 from millrace.traffic import people
 from millrace.traffic.actors import Actor, Cast
@@ -62,6 +63,7 @@ class Traffic:
         posts: Sequence[Post],
         *,
         outstanding_max: int = OUTSTANDING_MAX,
+        clock: Clock | None = None,
     ) -> None:
         self.record = Record(tally=Tally(window_s_of(plan.seconds)))
         self.outstanding = 0
@@ -71,6 +73,7 @@ class Traffic:
         self._plan = plan
         self._posts = posts
         self._outstanding_max = outstanding_max
+        self._clock = clock or SystemClock()
         self._media: dict[int, int] = {}  # ordinal of an upload -> media id
         self._news = News([], [])
         self._calls: dict[Rpc, Callable[[Action], Awaitable[None]]] = {
@@ -93,24 +96,23 @@ class Traffic:
 
     async def run(self, start_s: float | None = None) -> Record:
         """Returns when every call has ended. `record` and `outstanding` may be watched. The plan
-        begins at `start_s` by the loop's clock, or now.
+        begins at `start_s` by the clock, which runs alike in all processes of a machine, or now.
         """
-        loop = asyncio.get_running_loop()
-        start_s = loop.time() if start_s is None else start_s
-        tally = self.record.tally
+        clock, tally = self._clock, self.record.tally
+        start_s = clock.monotonic_s() if start_s is None else start_s
         retries = self._client.retries
         async with asyncio.TaskGroup() as under_way:
             for action in self._plan.actions:
+                await clock.sleep(max(start_s + action.at_s - clock.monotonic_s(), 0))
                 if self._stopped:
                     break
-                await asyncio.sleep(max(start_s + action.at_s - loop.time(), 0))
                 if self.outstanding >= self._outstanding_max:
                     tally.add(action.rpc, action.at_s, action.at_s, DROPPED)
                     continue
                 self.outstanding += 1
-                tally.late.add(loop.time() - start_s - action.at_s)
+                tally.late.add(clock.monotonic_s() - start_s - action.at_s)
                 under_way.create_task(self._play(action, start_s))
-        elapsed_s = loop.time() - start_s
+        elapsed_s = clock.monotonic_s() - start_s
         self.record.seconds = elapsed_s if self._stopped else max(elapsed_s, self._plan.seconds)
         self.record.retries = self._client.retries - retries
         return self.record
@@ -142,7 +144,7 @@ class Traffic:
                 self._doubt(action)
         finally:
             self.outstanding -= 1
-        ended_s = asyncio.get_running_loop().time() - start_s
+        ended_s = self._clock.monotonic_s() - start_s
         self.record.tally.add(action.rpc, action.at_s, ended_s, outcome, refused=refused)
 
     def _doubt(self, action: Action) -> None:

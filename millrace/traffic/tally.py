@@ -110,6 +110,14 @@ class Tally:
             if rpc in (None, of_rpc) and window in (None, of_window)
         )
 
+    def part(self, window: int) -> "Tally":
+        """Of one window alone."""
+        part = Tally(self.window_s)
+        for rpc in {rpc for rpc, _ in self._cells}:
+            if cell := self._cells.get((rpc, window)):
+                part._cell(rpc, window).add_all(cell)
+        return part
+
     def as_json(self) -> dict[str, Any]:
         cells = [
             [rpc, window, cell.outcomes, cell.refused, cell.latencies.encode() if cell.ok else ""]

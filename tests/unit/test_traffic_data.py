@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from millrace.errors import InvalidRequest
-from millrace.traffic.graph import read_edges, read_graph
+from millrace.traffic.graph import following_of, read_edges, read_graph, zipf_edges
 from millrace.traffic.pictures import SIDE_PX, Pictures, posts
 
 DATA = Path(__file__).parents[1] / "data"
@@ -104,3 +104,26 @@ def test_pictures_look_like_something() -> None:
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
         Pictures(tmp_path)
+
+
+def test_a_made_graph_is_its_seeds_and_has_stars() -> None:
+    graph = zipf_edges(500, 1)
+    assert (graph.follower == zipf_edges(500, 1).follower).all()
+    assert not (graph.follower == graph.followee).any()
+    assert 12 < graph.following_count.mean() <= 20
+    ordered = np.sort(graph.followers_count)
+    assert ordered[-1] > 10 * np.median(ordered)
+    for people in (1, 2, 30):
+        assert len(following_of("zipf", people, 1)) == people
+
+
+def test_of_a_file_the_most_followed_are_taken() -> None:
+    file = DATA / "twitch-pt.follows.gz"
+    whole = read_graph(file)
+    assert following_of(str(file), 0, 1) == whole
+    part = following_of(str(file), 50, 1)
+    assert len(part) == 50
+    assert all(0 <= one < 50 and one != person for person, whom in enumerate(part) for one in whom)
+    assert sum(map(len, part)) > 400, "the most followed follow each other"
+    with pytest.raises(InvalidRequest):
+        following_of("zipf", 0, 1)
