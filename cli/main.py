@@ -11,7 +11,20 @@ from collections.abc import Callable
 
 import typer
 
-from cli import bench, dead, demo, keys, load_graph, migrate, owed, status, topics, up, version
+from cli import (
+    bench,
+    dead,
+    demo,
+    keys,
+    load_graph,
+    migrate,
+    owed,
+    replay,
+    status,
+    topics,
+    up,
+    version,
+)
 from deploy.local.child import CommandFailed
 from deploy.local.ports import NoFreePort
 from deploy.local.stack import AlreadyRunning
@@ -29,6 +42,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     load_graph.load_graph,
     bench.bench,
     owed.owed,
+    replay.replay,
     version.version,
 )
 # They print by themselves what they then raise, some with a traceback.

@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     postgres_timeout_s: float = 5.0
     postgres_retries_max: int = 5
     postgres_scan_rows: int = 1_000
+    replay_batch_events: int = Field(default=50_000, ge=1)
+    replay_memory_mib: int = Field(default=64, ge=1)
+    replay_events_per_s_max: int = Field(default=0, ge=0)
+    replay_switch_wait_s: float = Field(default=2.0, gt=0)
 
     # The cache
     memcached_connections_max: int = Field(default=4, ge=1)

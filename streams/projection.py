@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Protocol
 
 from millrace.clock import Clock
 from millrace.errors import Bug, PoisonEvent, PositionMoved, StoreUnavailable
 from millrace.log.codec import Event, decode
-from millrace.log.dead import DeadLetters
-from millrace.log.port import Log, LogReader, Record
+from millrace.log.port import LogReader, ReadingLog, Record
 from millrace.observe import logs, metrics
 from millrace.relations import View
 from millrace.stores.changes import Batch, Change, Move
@@ -33,6 +33,16 @@ TRACES_MAX = 8
 EVENTS_A_TURN = 200
 
 TopicPartition = tuple[str, int]
+
+
+class Letters(Protocol):
+    """Where events go that the view can never take: `DeadLetters`, or a replay's list."""
+
+    async def put(self, record: Record, reason: str) -> None:
+        """Raises FailedPrecondition when there are too many of them."""
+
+    def count(self, events: int) -> None:
+        """So many events were taken, dead ones included."""
 
 
 @dataclass(slots=True)
@@ -69,9 +79,9 @@ class Projection:
 
     view: View
     store: ViewStore
-    log: Log
+    log: ReadingLog
     opener: TextOpener
-    dead: DeadLetters
+    dead: Letters
     clock: Clock
     went_back: Callable[[], Awaitable[None]] | None = None
     at: dict[TopicPartition, int] = field(default_factory=dict)

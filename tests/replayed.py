@@ -73,26 +73,30 @@ async def _to_the_end(projection: Projection, log: KafkaLog, view: View) -> None
 
 async def differences(live: ViewStore, replayed: MemoryStore) -> list[str]:
     """What the two do not agree on: rows, live edges with their versions, counters."""
+    return [one for view in VIEWS for one in await view_differences(view, live, replayed)]
+
+
+async def view_differences(view: View, live: ViewStore, replayed: MemoryStore) -> list[str]:
+    """The same of one view."""
     found: list[str] = []
-    for view in VIEWS:
-        for rows in view.schema.rows:
-            one = {key: row async for key, row in live.scan_rows(rows)}
-            other = {key: row async for key, row in replayed.scan_rows(rows)}
-            found += _unequal(rows.name, list(one.items()), list(other.items()))
-        for edges in view.schema.edges:
+    for rows in view.schema.rows:
+        one = {key: row async for key, row in live.scan_rows(rows)}
+        other = {key: row async for key, row in replayed.scan_rows(rows)}
+        found += _unequal(rows.name, list(one.items()), list(other.items()))
+    for edges in view.schema.edges:
+        found += _unequal(
+            edges.name,
+            [edge async for edge in live.scan_edges(edges)],
+            [edge async for edge in replayed.scan_edges(edges)],
+        )
+        for inverse in (False, True):
+            if (edges.inverse_count if inverse else edges.count) == "":
+                continue
             found += _unequal(
-                edges.name,
-                [edge async for edge in live.scan_edges(edges)],
-                [edge async for edge in replayed.scan_edges(edges)],
+                f"{edges.name} counts",
+                [pair async for pair in live.scan_counts(edges, inverse=inverse)],
+                [pair async for pair in replayed.scan_counts(edges, inverse=inverse)],
             )
-            for inverse in (False, True):
-                if (edges.inverse_count if inverse else edges.count) == "":
-                    continue
-                found += _unequal(
-                    f"{edges.name} counts",
-                    [pair async for pair in live.scan_counts(edges, inverse=inverse)],
-                    [pair async for pair in replayed.scan_counts(edges, inverse=inverse)],
-                )
     return found
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from millrace.errors import FailedPrecondition, StoreUnavailable
-from millrace.log.port import Log, LogReader, Record
+from millrace.log.port import Log, LogReader, ReadingLog, Record
 from social.log.v1.control_pb2 import ControlEvent, EpochRaised
 
 TOPIC = "control"
@@ -39,7 +39,7 @@ def log_id_of(seed: bytes) -> int:
     return int.from_bytes(hashlib.sha256(seed).digest()[:8], "big") & _LOG_ID_BITS
 
 
-async def read_identity(log: Log) -> LogIdentity:
+async def read_identity(log: ReadingLog) -> LogIdentity:
     """Raises FailedPrecondition when the log was not started: `millrace.log.create` does."""
     control = Control(log)
     try:
@@ -52,7 +52,7 @@ async def read_identity(log: Log) -> LogIdentity:
 class Control:
     """What the topic says, as far as it was read. One a process; methods may run side by side."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: ReadingLog) -> None:
         self._log = log
         self._reader: LogReader | None = None
         self._reading = asyncio.Lock()
@@ -92,15 +92,6 @@ class Control:
         except TimeoutError as error:
             raise StoreUnavailable("control was not read in time") from error
 
-    async def raise_epoch(self, view: str) -> int:
-        """One more epoch for a view, known here when this returns."""
-        await self.catch_up()
-        epoch = self.epoch(view) + 1
-        event = ControlEvent(epoch_raised=EpochRaised(view=view, epoch=epoch))
-        appended = await self._log.append(TOPIC, view.encode(), event.SerializeToString())
-        await self.catch_up(appended.number)
-        return epoch
-
     async def close(self) -> None:
         if self._reader is not None:
             await self._reader.close()
@@ -124,3 +115,13 @@ class Control:
         elif kind == "epoch_raised":
             raised = event.epoch_raised
             self.epochs[raised.view] = max(self.epoch(raised.view), raised.epoch)
+
+
+async def raise_epoch(control: Control, log: Log, view: str) -> int:
+    """One more epoch for a view, known to `control` when this returns."""
+    await control.catch_up()
+    epoch = control.epoch(view) + 1
+    event = ControlEvent(epoch_raised=EpochRaised(view=view, epoch=epoch))
+    appended = await log.append(TOPIC, view.encode(), event.SerializeToString())
+    await control.catch_up(appended.number)
+    return epoch

@@ -1,51 +1,34 @@
 """The log on Kafka: topics by their names here, events by their numbers.
 
 The prefix of `settings.topic_prefix` is put before a topic's name here and in `create`, through
-`broker_topic`, and nowhere else. Offsets become numbers here and in `reader`.
+`broker_topic`, and nowhere else. Offsets become numbers here, in `kafka_reading` and `reader`.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
-from aiokafka.structs import TopicPartition as BrokerPartition
 
 from millrace.errors import Bug, InvalidRequest
 from millrace.ids import number_of
 from millrace.log.following import GENERATION, broker_topic
-from millrace.log.kafka_errors import unavailable
+from millrace.log.kafka_reading import KafkaReading
 from millrace.log.partitioner import partition_of
 from millrace.log.port import (
     NO_HEADERS,
     Appended,
     NewRecord,
     StoredPositions,
-    TopicPartition,
 )
 from millrace.log.producer import Producer
-from millrace.log.reader import KafkaGroupReader, KafkaReader
-from millrace.log.topics import TOPICS
+from millrace.log.reader import KafkaGroupReader
 from millrace.settings import Settings
 
 
-class KafkaLog:
+class KafkaLog(KafkaReading):
     """One a process. Connects with the first use; belongs to one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._producer = Producer(settings)
         self._checked: set[str] = set()
-        self._asking: AIOKafkaConsumer | None = None
-        self._ask_lock = asyncio.Lock()
-
-    @property
-    def partitions(self) -> int:
-        return self._settings.log_partitions
-
-    def partitions_of(self, topic: str) -> int:
-        return TOPICS[topic].partitions(self._settings.log_partitions)
 
     async def append(
         self,
@@ -82,24 +65,6 @@ class KafkaLog:
         last = await self._producer.append_many(broker_topic(self._settings, topic), placed())
         return {partition: number_of(GENERATION, offset) for partition, offset in last.items()}
 
-    async def ends(self, topic: str) -> list[int]:
-        name = broker_topic(self._settings, topic)
-        asked = [BrokerPartition(name, number) for number in range(self.partitions_of(topic))]
-        try:
-            async with asyncio.timeout(self._settings.append_timeout_s):
-                consumer = await self._consumer()
-                found = await consumer.end_offsets(asked)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise unavailable(error) from error
-        # The end is the offset after the last record; an empty partition has number 0.
-        return [
-            number_of(GENERATION, end - 1) if (end := found[partition]) else 0
-            for partition in asked
-        ]
-
-    def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
-        return KafkaReader(self._settings, positions)
-
     def group_reader(
         self, group: str, topics: Sequence[str], stored: StoredPositions
     ) -> KafkaGroupReader:
@@ -108,9 +73,7 @@ class KafkaLog:
 
     async def close(self) -> None:
         await self._producer.close()
-        if self._asking is not None:
-            with contextlib.suppress(KafkaError, OSError):
-                await self._asking.stop()
+        await super().close()
 
     async def _check(self, topic: str, timeout_s: float) -> None:
         if topic not in self._checked:
@@ -129,21 +92,3 @@ class KafkaLog:
         if not 0 <= partition < partitions:
             raise Bug(f"{topic} has no partition {partition}")
         return partition
-
-    async def _consumer(self) -> AIOKafkaConsumer:
-        """Of no partition and no group: asks for ends, reads nothing."""
-        async with self._ask_lock:
-            if self._asking is None:
-                consumer = AIOKafkaConsumer(
-                    bootstrap_servers=self._settings.kafka_bootstrap,
-                    client_id="millrace",
-                    enable_auto_commit=False,
-                    request_timeout_ms=self._settings.log_request_timeout_ms,
-                )
-                try:
-                    await consumer.start()
-                except BaseException:
-                    await consumer.stop()
-                    raise
-                self._asking = consumer
-            return self._asking

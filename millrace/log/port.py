@@ -80,13 +80,29 @@ class GroupReader(LogReader, Protocol):
         """Ask for the stored position before the next batch (after PositionMoved)."""
 
 
-class Log(Protocol):
+class ReadingLog(Protocol):
+    """The log of those who only read it: a replay, a check. It has nothing to write with."""
+
     @property
     def partitions(self) -> int:
         """Partitions of every topic that is not single."""
 
     def partitions_of(self, topic: str) -> int: ...
 
+    async def ends(self, topic: str) -> list[int]:
+        """Number of the last event of each partition; 0 where there is none.
+
+        Asks the log each time. Raises StoreUnavailable.
+        """
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> LogReader:
+        """A reader of these (topic, partition), each going on after the given number."""
+
+    async def close(self) -> None:
+        """Readers are closed by whoever has them."""
+
+
+class Log(ReadingLog, Protocol):
     async def append(
         self,
         topic: str,
@@ -113,19 +129,7 @@ class Log(Protocol):
         stops acknowledging for `settings.append_timeout_s`: some are in the log, some not.
         """
 
-    async def ends(self, topic: str) -> list[int]:
-        """Number of the last event of each partition; 0 where there is none.
-
-        Asks the log each time. Raises StoreUnavailable.
-        """
-
-    def reader(self, positions: Mapping[TopicPartition, int]) -> LogReader:
-        """A reader of these (topic, partition), each going on after the given number."""
-
     def group_reader(
         self, group: str, topics: Sequence[str], stored: StoredPositions
     ) -> GroupReader:
         """A member of a group that shares the partitions of these topics."""
-
-    async def close(self) -> None:
-        """Readers are closed by whoever has them."""

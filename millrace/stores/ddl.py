@@ -123,8 +123,12 @@ def _edges(name: str, source: str, target: str) -> str:
         raise Bug(f"{name} has two columns of one name")
     columns = (Column(source), Column(target), Column("number"), Column("version"), Column("at_ms"))
     lines = [definition(column) for column in (*columns, Column("live", "bool"))]
-    key = f"PRIMARY KEY ({quoted(source)}, {quoted(target)}) INCLUDE (live, version, at_ms)"
-    return _create(name, [*lines, key])
+    return _create(name, [*lines, edge_key(source, target)])
+
+
+def edge_key(source: str, target: str) -> str:
+    """The primary key of an edge table, with what a page shows."""
+    return f"PRIMARY KEY ({quoted(source)}, {quoted(target)}) INCLUDE (live, version, at_ms)"
 
 
 def _counts(name: str) -> str:

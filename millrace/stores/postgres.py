@@ -42,12 +42,16 @@ class PostgresStore:
         self._scan_rows = settings.postgres_scan_rows
 
     @classmethod
-    async def open(cls, settings: Settings, *, schema_checked: bool = True) -> "PostgresStore":
-        """Raises StoreUnavailable when the server does not answer, and FailedPrecondition when
+    async def open(
+        cls, settings: Settings, *, schema_checked: bool = True, schema: str = ""
+    ) -> "PostgresStore":
+        """`schema`: whose tables, if not the served ones (a replay's).
+
+        Raises StoreUnavailable when the server does not answer, and FailedPrecondition when
         its schema is older than the code; tests that make their own tables do not check.
         """
         with translated("connect"):
-            pool = await open_pool(settings, settings.postgres_dsn)
+            pool = await open_pool(settings, settings.postgres_dsn, schema=schema)
         store = cls(pool, settings)
         if schema_checked:
             try:

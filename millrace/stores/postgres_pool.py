@@ -22,8 +22,11 @@ _PLANS = {
 }
 
 
-async def open_pool(settings: Settings, dsn: str) -> Pool:
-    """Raises the driver's errors. A transaction left open is ended by the server."""
+async def open_pool(settings: Settings, dsn: str, *, schema: str = "") -> Pool:
+    """Raises the driver's errors. A transaction left open is ended by the server.
+
+    `schema`: where tables are looked for, if not in the usual one.
+    """
     timeout_ms = round(settings.postgres_timeout_s * 1000)
     session = {
         "application_name": "millrace",
@@ -31,6 +34,8 @@ async def open_pool(settings: Settings, dsn: str) -> Pool:
         "statement_timeout": str(2 * timeout_ms),
         **_PLANS,
     }
+    if schema:
+        session["search_path"] = schema
     return await asyncpg.create_pool(
         dsn,
         min_size=1,

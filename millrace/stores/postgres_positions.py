@@ -21,6 +21,11 @@ _OTHER_LOG = "SELECT count(*) FROM positions WHERE view = $1 AND log_id <> $2"
 _OF_VIEW = """
 SELECT topic, partition, epoch, log_id, position FROM positions
 WHERE view = $1 AND shard_from = 0"""
+_LOCK_VIEW = f"{_OF_VIEW} ORDER BY topic, partition FOR UPDATE"
+_PUT = """
+UPDATE {}.positions p SET position = m.position
+FROM unnest($2::text[], $3::int[], $4::bigint[]) AS m (topic, partition, position)
+WHERE p.view = $1 AND p.topic = m.topic AND p.partition = m.partition"""
 _ALL = """
 SELECT view, shard_from, shard_to, topic, partition, epoch, log_id, position FROM positions
 ORDER BY view, shard_from, topic, partition"""
@@ -46,6 +51,30 @@ async def open_view(
 async def positions(connection: Connection, view: str) -> dict[tuple[str, int], StoredPosition]:
     records = await connection.fetch(_OF_VIEW, view)
     return {(topic, partition): StoredPosition(*rest) for topic, partition, *rest in records}
+
+
+async def positions_in(
+    connection: Connection, schema: str, view: str
+) -> dict[tuple[str, int], StoredPosition]:
+    """The same of the tables in another schema (a replay's)."""
+    records = await connection.fetch(_OF_VIEW.replace("positions", f"{schema}.positions"), view)
+    return {(topic, partition): StoredPosition(*rest) for topic, partition, *rest in records}
+
+
+async def lock(connection: Connection, view: str) -> dict[tuple[str, int], StoredPosition]:
+    """As `positions`; who applies to the view waits from then on, until the transaction ends.
+    In the order in which batches lock them.
+    """
+    records = await connection.fetch(_LOCK_VIEW, view)
+    return {(topic, partition): StoredPosition(*rest) for topic, partition, *rest in records}
+
+
+async def put(
+    connection: Connection, schema: str, view: str, positions: Mapping[tuple[str, int], int]
+) -> None:
+    """Sets them, whatever they were. For a switch of tables only."""
+    places = [(topic, partition, at) for (topic, partition), at in sorted(positions.items())]
+    await connection.execute(_PUT.format(schema), view, *zip(*places, strict=True))
 
 
 async def all_positions(connection: Connection) -> list[PositionRow]:

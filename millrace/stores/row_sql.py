@@ -8,7 +8,7 @@ from millrace.stores.ddl import PG_TYPES, quoted
 from millrace.stores.schema import Column, RowTable
 
 _OWN = (Column("number"), Column("ended", "bool"))
-_CLAIM = (
+CLAIM_COLUMNS = (
     Column("actor_id"),
     Column("request_id", "bytes"),
     Column("key"),
@@ -41,8 +41,8 @@ def row_sql(table: RowTable) -> RowSql:
         read=_read(name, table.key, every),
         write=_upsert(name, table.key, every),
         scan=f"SELECT {_names(every)} FROM {name} ORDER BY {_names(table.key)}",
-        read_claims=_read(requests, _CLAIM[:2], _CLAIM),
-        write_claims=_insert(requests, _CLAIM),
+        read_claims=_read(requests, CLAIM_COLUMNS[:2], CLAIM_COLUMNS),
+        write_claims=_insert(requests, CLAIM_COLUMNS),
     )
 
 

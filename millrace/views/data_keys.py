@@ -12,7 +12,7 @@ from millrace.clock import Clock
 from millrace.errors import PoisonEvent, StoreUnavailable
 from millrace.log.codec import Event, sealed_of
 from millrace.log.partitioner import partition_of_owner
-from millrace.log.port import Log
+from millrace.log.port import ReadingLog
 from millrace.relations.entity import READ_KEYS_MAX
 from millrace.stores.port import ViewStore
 from millrace.views import vault
@@ -31,7 +31,7 @@ class DataKeys:
     def __init__(
         self,
         store: ViewStore,
-        log: Log,
+        log: ReadingLog,
         clock: Clock,
         open_secret: OpenSecret,
         *,

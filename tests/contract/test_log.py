@@ -11,7 +11,7 @@ from deploy.local.status import StackStatus
 from millrace.clock import ManualClock, SystemClock
 from millrace.errors import Bug, FailedPrecondition, InvalidRequest, PositionBehind
 from millrace.ids import GENERATION_SHIFT
-from millrace.log.control import Control
+from millrace.log.control import Control, raise_epoch
 from millrace.log.create import create_log, start_log
 from millrace.log.dead import DeadLetters
 from millrace.log.kafka import KafkaLog
@@ -285,8 +285,8 @@ class TestControl:
         view = secrets.token_hex(4)
         await one.catch_up()
         assert one.epoch(view) == 1
-        assert await one.raise_epoch(view) == 2
-        assert await other.raise_epoch(view) == 3
+        assert await raise_epoch(one, log, view) == 2
+        assert await raise_epoch(other, log, view) == 3
         await one.catch_up()
         assert one.epoch(view) == 3
         await one.close()

@@ -1,0 +1,30 @@
+"""What a replay could not take: noted beside the tables that it builds, and written nowhere else.
+
+Above the ratio of dead letters it stops, as a projector does: then the code is wrong, not the data.
+"""
+
+from millrace.log.dead import DeadRatio
+from millrace.log.port import Record
+from millrace.settings import Settings
+from millrace.stores.postgres_beside import Beside, DeadFound
+
+
+class ReplayLetters:
+    """Implements `streams.projection.Letters`."""
+
+    def __init__(self, beside: Beside, settings: Settings) -> None:
+        self._beside = beside
+        self._ratio = DeadRatio(settings.project_dead_ratio_max, settings.project_dead_ratio_events)
+
+    async def put(self, record: Record, reason: str) -> None:
+        """Noted before it is passed over. Raises FailedPrecondition when there are too many."""
+        await self._beside.bury([self.noted(record, reason)])
+
+    def noted(self, record: Record, reason: str) -> DeadFound:
+        """Counts one more, for a caller who notes it himself. Raises as `put`."""
+        self._ratio.check()
+        self._ratio.count_dead()
+        return DeadFound(record.topic, record.partition, record.number, reason)
+
+    def count(self, events: int) -> None:
+        self._ratio.count(events)
