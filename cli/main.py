@@ -22,6 +22,7 @@ from cli import (
     replay,
     status,
     topics,
+    trace,
     up,
     version,
 )
@@ -43,6 +44,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     bench.bench,
     owed.owed,
     replay.replay,
+    trace.trace,
     version.version,
 )
 # They print by themselves what they then raise, some with a traceback.

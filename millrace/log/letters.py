@@ -86,6 +86,17 @@ async def letters_at(log: Log, ids: Sequence[EventId]) -> list[Letter]:
     return [found[keys[one]] for one in ids]
 
 
+async def letters_of(log: Log, event: EventId) -> list[Letter]:
+    """The letters of one event: at most one a view, none where its topic has none."""
+    place = (event.topic + DEAD_SUFFIX, event.partition)
+    found: dict[LetterKey, Letter] = {}
+    if place[0] in TOPICS:
+        async for record, message in _messages(log, [place]):
+            if _key(message).event == event:
+                _fold(found, record, message)
+    return list(found.values())
+
+
 async def event_of(log: Log, letter: Letter) -> Record:
     """What the view could not take, as the log has it; else as the letter has it, if it has all.
 

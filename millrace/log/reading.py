@@ -20,15 +20,9 @@ async def record_at(log: Log, event: EventId) -> Record:
     end = (await log.ends(event.topic))[event.partition]
     if event.number > end:
         raise NotFound(f"no event {event}: {event.topic}/{event.partition} ends at {end}")
-    reader = log.reader({(event.topic, event.partition): event.number - 1})
-    try:
-        records = await _batch(reader, 1, partitions=1)
-    except PositionBehind:
-        records = []
-    finally:
-        await reader.close()
-    if records and records[0].number == event.number:
-        return records[0]
+    found = await _after(log, (event.topic, event.partition), event.number - 1)
+    if found is not None and found.number == event.number:
+        return found
     compacted = TOPICS[event.topic].compacted
     why = "has given way to a newer one of its key" if compacted else "is kept no longer"
     raise NotFound(f"event {event} {why}")
@@ -58,6 +52,33 @@ async def records_after(log: Log, positions: Mapping[TopicPartition, int]) -> As
                     ends.pop(place, None)
     finally:
         await reader.close()
+
+
+async def position_before(log: Log, place: TopicPartition, at_ms: int) -> int:
+    """A position after which everything is that was appended since, found by halving."""
+    low, high = 0, (await log.ends(place[0]))[place[1]]
+    while low < high:
+        middle = (low + high) // 2
+        found = await _after(log, place, middle)
+        if found is None:
+            low = middle + 1
+        elif found.appended_ms < at_ms:
+            low = found.number
+        else:
+            high = middle
+    return low
+
+
+async def _after(log: Log, place: TopicPartition, position: int) -> Record | None:
+    """The next record; None where what follows is kept no longer."""
+    reader = log.reader({place: position})
+    try:
+        records = await _batch(reader, 1, partitions=1)
+    except PositionBehind:
+        return None
+    finally:
+        await reader.close()
+    return records[0] if records else None
 
 
 async def _batch(reader: LogReader, records_max: int, partitions: int) -> list[Record]:

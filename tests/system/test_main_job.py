@@ -1,11 +1,13 @@
 """The main job on the real servers: from a call to another person's feed, and a bit of traffic."""
 
+import asyncio
 import hashlib
 import io
 
 import pytest
 from PIL import Image
 
+from cli import main, trace
 from millrace.client import Client, Session, new_request_id
 from millrace.errors import AlreadyExists, NotFound, PermissionDenied, Unauthenticated
 from millrace.traffic.actors import Cast
@@ -146,3 +148,27 @@ async def test_killed_processes_come_back_and_nothing_acknowledged_is_lost(
     await running_millrace.process_all()
     feed = [shown async for shown in feed_of(client, fay)]
     assert [(shown.id, shown.likes_count) for shown in feed] == [(item.id, 1)]
+
+
+async def test_a_post_is_told_from_the_log_to_its_followers_feed(
+    running_millrace: RunningMillrace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = running_millrace.client
+    dora = await client.register("dora", PASSWORD)
+    emil = await client.register("emil", PASSWORD)
+    await follow(client, emil, dora.user_id)
+    await running_millrace.process_all()
+    item = await client.upload(dora, picture(3), "not for everybody")
+    await running_millrace.process_all()
+
+    def run() -> None:
+        main.commands(["trace", f"media:{item.id}"], standalone_mode=False)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "settings_of_running", lambda data: running_millrace.settings)
+        await asyncio.to_thread(run)
+    told = capsys.readouterr().out
+    assert f"created media {item.id}: this event." in told
+    assert "its position" in told.lower()
+    assert "Of all 1 followers now, 1 are owed a row by the last plan: 1 have it" in told
+    assert "not for everybody" not in told
