@@ -16,6 +16,7 @@ from cli.demo_report import DemoReport
 from cli.installation import environment_of, prepare_own, start_processes
 from cli.processes import ROOT
 from cli.steps import Step, Steps
+from cli.stored_checks import stored_checks
 from cli.stores import OpenStores, open_stores
 from deploy.local import status
 from deploy.local.stack import LocalStack, StackSettings
@@ -24,7 +25,8 @@ from millrace.client import Client
 from millrace.clock import SystemClock
 from millrace.errors import FailedPrecondition
 from millrace.traffic.actors import Actor, Cast
-from millrace.traffic.checks import Check, Checks, feed_of, stored_edges
+from millrace.traffic.check import Check
+from millrace.traffic.checks import Checks
 from millrace.traffic.graph import read_graph
 from millrace.traffic.graph_load import load_graph
 from millrace.traffic.history import History, read_history
@@ -33,11 +35,9 @@ from millrace.traffic.plan import Plan, make_plan
 from millrace.traffic.record import Record
 from millrace.traffic.report import report_of
 from millrace.traffic.run import Post, Traffic
+from millrace.traffic.served_checks import feed_of
 from millrace.views import lag
-from millrace.views.follows import FOLLOWS
-from millrace.views.likes import LIKES
 from social.v1 import media_pb2
-from streams.owed_rows import check_owed_rows
 
 BUILD = ROOT / "build" / "demo"
 GRAPH = ROOT / "tests" / "data" / "twitch-pt.follows.gz"
@@ -159,7 +159,7 @@ class DemoRun:
         with self._step("checks") as step:
             async for check in Checks(client, sessions, record, history).all():
                 self._checked(check, step)
-            for check in await _stored(stores, history):
+            async for check in stored_checks(stores, history):
                 self._checked(check, step)
         return history
 
@@ -190,24 +190,6 @@ class DemoRun:
 
     def _told(self, text: str) -> None:
         self._steps.console.print(text, markup=False, highlight=False)
-
-
-async def _stored(stores: OpenStores, history: History) -> list[Check]:
-    oracle = history.oracle
-    follows = await stored_edges(
-        stores.views, FOLLOWS.table, "PostgreSQL has exactly the log's follows", oracle.following
-    )
-    likes = await stored_edges(
-        stores.views, LIKES.table, "PostgreSQL has exactly the log's likes", oracle.likers
-    )
-    found = await check_owed_rows(stores.log, stores.views, stores.feeds, missing_max=5)
-    owed = Check("Cassandra has every row that the fan-out owes", found.checked)
-    for row in found.missing:
-        owed.fail(f"media {row.media_id} for user {row.user_id}")
-    for media_id in found.unplanned:
-        owed.fail(f"media {media_id} was never planned")
-    owed.wrong_count = found.missing_count + found.unplanned_count
-    return [follows, likes, owed]
 
 
 async def _card(client: Client, actor: Actor, item: media_pb2.MediaItem) -> Card:

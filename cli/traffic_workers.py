@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from cli.processes import ROOT
@@ -79,6 +79,7 @@ class _Worker:
 class Workers:
     def __init__(self, workers: Sequence[_Worker]) -> None:
         self._workers = workers
+        self._posted: list[tuple[int, int]] = []
 
     @property
     def pids(self) -> list[int]:
@@ -96,12 +97,15 @@ class Workers:
         self._tell_all("people", list(user_ids))
         acknowledged = Acknowledged()
         for one in await self._each("ready", told):
-            acknowledged.add_all(Acknowledged.from_json(one))
+            acknowledged.add_all(Acknowledged.from_json(one["acknowledged"]))
+            self._posted += one["media"]
         return acknowledged
 
     async def play(self, turn: Turn, seen: Callable[[Seen], None]) -> Record:
-        """Returns when every call has ended. `seen` is called twice a second."""
-        self._tell_all("turn", content_of(turn))
+        """Returns when every call has ended. `seen` is called twice a second. What is `posted` they
+        know themselves.
+        """
+        self._tell_all("turn", content_of(replace(turn, posted=self._posted)))
         latest: dict[int, dict[str, Any]] = {}
 
         async def play(worker: _Worker) -> Record:

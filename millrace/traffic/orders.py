@@ -2,7 +2,7 @@
 
 To a worker    order, people (user ids of the graph), turn, news, stop, sessions (how many)
 From a worker  step (done, total), people (person, user id), ready (what was acknowledged until
-               then), tick, done (a record), sessions, failed (why)
+               then, and what was uploaded), tick, done (a record), sessions, failed (why)
 """
 
 import json
@@ -56,7 +56,8 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One run of traffic by all workers at once, from `start_s` on by the monotonic clock of the
-    machine. `number` sets its newcomers apart from those of other turns; `mix`: weights by RPC.
+    machine. `number` sets its newcomers apart from those of other turns; `mix`: weights by RPC;
+    `posted`: (ordinal, media id) of what was uploaded before.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Turn:
     seconds: float
     rate: float
     mix: dict[str, float]
+    posted: list[tuple[int, int]]
     burst: tuple[float, float, float] | None = None
     celebrity_every_s: float = 0.0
 

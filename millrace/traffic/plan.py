@@ -23,7 +23,7 @@ ABOUT_UPLOADS = (Rpc.LIKE, Rpc.DOWNLOAD, Rpc.LIST_LIKERS, Rpc.COMMENT, Rpc.LIST_
 RUSH_S, _RUSH = 10.0, 0.5
 # What a person remembers: the newest uploads of those whom he follows, what he liked last.
 _SEEN_MAX, _LIKED_MAX, _HOT_MAX = 200, 100, 1_000
-# The first media come early, so that there is something to like.
+# The first media come early, or before, so that there is something to like.
 _FIRST_UPLOADS = 12
 _ARRIVALS_END = 0.75  # of the whole time
 _HOT_LIKES = 0.15  # of all likes
@@ -46,8 +46,9 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class PlanOrder:
-    """`rate`: calls a second; `actors`: who of the graph come online, at once, or one after another
-    where `arriving`. Where `celebrity_every_s` is not 0, whom most follow posts so often.
+    """`rate`: calls a second; `actors`: how many of the graph come online. Where `arriving`, one
+    after another, and nothing is there to see; else all are there, and some uploads. Where
+    `celebrity_every_s` is not 0, whom most follow posts so often.
     """
 
     seed: int
@@ -97,6 +98,11 @@ def online(following: Sequence[Sequence[int]], order: PlanOrder) -> list[int]:
     return _Planner(following, order).chosen
 
 
+def posted(following: Sequence[Sequence[int]], order: PlanOrder) -> list[int]:
+    """The authors of what was uploaded before the plan begins, by the uploads' ordinals."""
+    return _Planner(following, order).posted
+
+
 @dataclass(slots=True)
 class _Rush:
     """What everybody looks at until then."""
@@ -131,25 +137,23 @@ class _Planner:
         self._seen: dict[int, deque[int]] = {}  # ordinals of uploads of followees, oldest first
         self._hot: list[tuple[int, int]] = []  # (-followers of the author, ordinal)
         self._liked: dict[int, deque[int]] = {}
+        self.chosen = self._choose()
         self._rush = _Rush()
         self._celebrity = _Celebrity()
-        self.chosen = self._choose()
+        self.posted = [] if order.arriving else self._post_before()
         if self.chosen and order.celebrity_every_s:
             person = max(self.chosen, key=lambda i: len(self._followers[i]))
             self._celebrity = _Celebrity(person, order.celebrity_every_s / 2)
 
     def actions(self) -> Iterator[Action]:
         order = self._order
-        coming = self._coming()
+        coming = self._coming() if order.arriving else deque[tuple[float, int]]()
         kinds, weights = list(order.mix.weights), list(order.mix.weights.values())
         for now_s in arrivals(self._dice, order.rate, order.seconds, order.burst):
             while coming and coming[0][0] <= now_s:
                 at_s, person = coming.popleft()
-                if order.arriving:
-                    self._do(at_s, Rpc.LOG_IN, person)
-                    self._settle_later(at_s, "person", person)
-                else:
-                    self._come_online(at_s, person)
+                self._do(at_s, Rpc.LOG_IN, person)
+                self._settle_later(at_s, "person", person)
             self._settle(now_s)
             self._celebrate(now_s)
             if self._online:
@@ -168,9 +172,20 @@ class _Planner:
         self._dice.shuffle(chosen)
         return chosen
 
+    def _post_before(self) -> list[int]:
+        """All come online, and the first uploads are there."""
+        for person in self.chosen:
+            self._come_online(0.0, person)
+        if self.chosen:
+            self._uploads = self._dice.choices(
+                self._online, cum_weights=self._fame, k=_FIRST_UPLOADS
+            )
+        for upload in range(len(self._uploads)):
+            self._show(upload)
+        return list(self._uploads)
+
     def _coming(self) -> deque[tuple[float, int]]:
         step_s = self._order.seconds * _ARRIVALS_END / max(len(self.chosen), 1)
-        step_s *= self._order.arriving
         return deque((i * step_s, person) for i, person in enumerate(self.chosen))
 
     def _celebrate(self, now_s: float) -> None:

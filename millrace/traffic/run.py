@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from millrace.client import Client, new_request_id
+from millrace.client import Client, Session, new_request_id
 from millrace.clock import Clock, SystemClock
 from millrace.errors import Bug, Exhausted, MillraceError, OutcomeUnknown
 from millrace.traffic import people
@@ -46,6 +46,11 @@ class News:
 
     media: list[tuple[int, int]]
     people: list[tuple[int, int]]
+
+
+def uploaded(session: Session, item: media_pb2.MediaItem, request_id: str, post: Post) -> Upload:
+    """What is acknowledged by the answer of an upload."""
+    return Upload(session.user_id, item.id, request_id, item.sha256, post.caption, item.size_bytes)
 
 
 class _NotYet(Exception):
@@ -229,9 +234,7 @@ class Traffic:
             raise Bug("an upload was answered without an id")
         self._media[action.target] = item.id
         self._news.media.append((action.target, item.id))
-        self.record.acknowledged.uploads.append(
-            Upload(actor.user_id, item.id, request_id, item.sha256, post.caption, item.size_bytes)
-        )
+        self.record.acknowledged.uploads.append(uploaded(actor.session, item, request_id, post))
 
     async def _list_media(self, action: Action) -> None:
         actor = self._actor(action)

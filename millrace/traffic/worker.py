@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from millrace import collector
-from millrace.client import Client, Session
+from millrace.client import Client, Session, new_request_id
 from millrace.errors import Bug, MillraceError
 from millrace.traffic import people
 from millrace.traffic.actors import Cast
@@ -35,9 +35,9 @@ from millrace.traffic.orders import (
     turn_of,
 )
 from millrace.traffic.pictures import posts
-from millrace.traffic.plan import Action, online, planned
+from millrace.traffic.plan import Action, online, planned, posted
 from millrace.traffic.record import Acknowledged, Edge
-from millrace.traffic.run import Post, Traffic
+from millrace.traffic.run import Post, Traffic, uploaded
 
 T = TypeVar("T")
 # Pictures that are made before; the uploads use them in turn.
@@ -46,6 +46,8 @@ _SAID_MAX = 1_000
 _AT_ONCE = 8
 _TICK_S = 0.5
 _SETTLED_OBJECTS = 20_000
+# Who comes online, and what was posted before, is the same in each turn.
+_ANY_TURN = Turn(0, 0.0, 1.0, 1.0, {"GetFeed": 1.0}, [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ class Worker:
             self._user_ids = said[1]
             await self._come_online(preparing)
             self._posts = await drawing
-            self._tell("ready", self._acknowledged.as_json())
+            media = await self._post(preparing)
+            self._tell("ready", {"acknowledged": self._acknowledged.as_json(), "media": media})
             collector.settle(_SETTLED_OBJECTS)
             while said := await self._ear.next():
                 if said[0] == "turn":
@@ -142,8 +145,7 @@ class Worker:
 
     async def _come_online(self, client: Client) -> None:
         order = self._order
-        somewhen = Turn(0, 0.0, 1.0, 1.0, {})
-        acting = set(online(self._following, order.plan_order(somewhen))) & set(self._mine)
+        acting = set(online(self._following, order.plan_order(_ANY_TURN))) & set(self._mine)
 
         async def follow(person: int) -> None:
             session = self._sessions[person]
@@ -161,6 +163,22 @@ class Worker:
         else:
             await self._all(log_in, sorted(acting))
         self._sessions = {person: self._sessions[person] for person in sorted(acting)}
+
+    async def _post(self, client: Client) -> list[tuple[int, int]]:
+        """(ordinal, media id) of what this worker's people upload before all turns."""
+        authors = posted(self._following, self._order.plan_order(_ANY_TURN))
+        made: list[tuple[int, int]] = []
+
+        async def post(ordinal: int) -> None:
+            session, what = self._sessions[authors[ordinal]], self._posts[ordinal]
+            request_id = new_request_id()
+            item = await client.upload(session, what.data, what.caption, request_id=request_id)
+            made.append((ordinal, item.id))
+            self._acknowledged.uploads.append(uploaded(session, item, request_id, what))
+
+        mine = [one for one, author in enumerate(authors) if author in self._sessions]
+        await self._all(post, mine)
+        return made
 
     async def _all(self, do: Callable[[T], Awaitable[None]], things: Sequence[T]) -> None:
         """A few at once. Tells how far it is."""
@@ -192,6 +210,7 @@ class Worker:
             (one for one in actions if one.actor % order.workers == order.worker), turn.seconds
         )
         traffic = Traffic(client, cast, share, self._posts, outstanding_max=order.outstanding_max)
+        traffic.learn(turn.posted)
         playing = asyncio.create_task(traffic.run(turn.start_s))
         hearing = asyncio.create_task(self._hear(traffic, cast))
         try:
