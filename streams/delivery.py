@@ -61,9 +61,13 @@ class Delivery:
         self._held = {}
         nodes = await self.store.generations()
         self.watch.look(nodes, self.clock.monotonic_s())
+        # Histories before positions: who steps back meanwhile is then seen in the position at
+        # least. The other way round his history would say that there is no need to, and the old
+        # position would be saved over his.
+        histories = {one: await self.store.history(NAME, *one) for one in partitions}
         stored = await self.store.positions(NAME, partitions)
         for topic, partition in partitions:
-            history = await self.store.history(NAME, topic, partition)
+            history = histories[topic, partition]
             last = stored.get((topic, partition), 0)
             start = start_position(last, history, nodes)
             if start < last:

@@ -1,7 +1,8 @@
 """Planner and delivery on the twins: whatever crashes, each owed row is there in the end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -12,17 +13,20 @@ from millrace.log.codec import decode
 from millrace.log.marks import Marks, rises
 from millrace.log.memory import MemoryLog
 from millrace.log.partitioner import key_of, partition_of_owner
-from millrace.log.port import Record
+from millrace.log.port import Record, TopicPartition
 from millrace.relations import View
 from millrace.stores.feed_memory import MemoryFeedStore
-from millrace.stores.feed_port import FeedRow
+from millrace.stores.feed_port import FeedRow, MinutePosition
 from millrace.stores.memory import MemoryStore
 from millrace.views import follows, media
 from social.log.v1.feed_pb2 import FeedChunk, FeedMark
+from streams.delivery import Delivery
 from streams.owed_rows import check_owed_rows
 from streams.planner import LARGE, SMALL
 from tests.fanout_world import PARTITIONS, USERS, World, run
 from tests.histories import History, write
+
+T = TypeVar("T")
 
 users = st.sampled_from(USERS)
 operations = st.lists(
@@ -291,3 +295,38 @@ def test_a_mark_that_falls_in_any_part_is_void() -> None:
     assert not rises(standing, FeedMark(planned=4, follows_numbers=[9, 9]))
     assert not rises(standing, FeedMark(planned=9, follows_numbers=[9, 3]))
     assert not rises(standing, FeedMark(planned=9, follows_numbers=[9]))
+
+
+class WatchedStore(MemoryFeedStore):
+    """Another process steps back between two reads of this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: list[Delivery] = []
+
+    async def positions(self, name: str, partitions: Any) -> dict[TopicPartition, int]:
+        return await self._read(super().positions(name, partitions))
+
+    async def history(self, name: str, topic: str, partition: int) -> list[MinutePosition]:
+        return await self._read(super().history(name, topic, partition))
+
+    async def _read(self, reading: Coroutine[Any, Any, T]) -> T:
+        found = await reading
+        if self.meanwhile:
+            await self.meanwhile.pop().start_positions([(SMALL, 0)])
+        return found
+
+
+async def test_two_processes_that_step_back_at_once_both_step_back() -> None:
+    """Both begin when a node has come back, and hand the partition to each other."""
+    world = World()
+    world.feeds = feeds = WatchedStore()
+    first = world._new_delivery()
+    await first.start_positions([(SMALL, 0)])
+    await first.deliver([_chunk(1)])
+    assert await first.keep()
+    feeds.crash(forgotten_rows_max=10)
+    one, other = world._new_delivery(), world._new_delivery()
+    feeds.meanwhile.append(other)
+    assert await one.start_positions([(SMALL, 0)]) == {(SMALL, 0): 0}
+    assert await feeds.positions("delivery", [(SMALL, 0)]) == {(SMALL, 0): 0}
