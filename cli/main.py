@@ -12,6 +12,7 @@ from collections.abc import Callable
 import typer
 
 from cli import (
+    audit,
     bench,
     dead,
     demo,
@@ -43,6 +44,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     load_graph.load_graph,
     bench.bench,
     owed.owed,
+    audit.audit,
     replay.replay,
     trace.trace,
     version.version,

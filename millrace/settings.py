@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     memcached_batch_max: int = Field(default=1_000, ge=1)
     memcached_value_bytes_max: int = 512 * 1024
 
+    # The audit
+    audit_keys_max: int = Field(default=20_000, ge=1)
+    audit_members_max: int = Field(default=1_000_000, ge=1)
+    audit_wait_s: float = 60.0
+    audit_again_s: float = 5.0
+
     # Reads
     page_size_default: int = Field(default=30, ge=1)
     page_size_max: int = Field(default=100, ge=1, le=100)

@@ -10,7 +10,7 @@ Takes log, views and feeds as arguments and does no I/O of its own.
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
@@ -78,14 +78,25 @@ class _Plans:
         return self.first.get(partition, 0) <= number <= self.last[partition]
 
 
+def everybody(_author_id: int) -> bool:
+    return True
+
+
 async def check_owed_rows(
-    log: Log, views: ViewStore, feeds: FeedStore, *, missing_max: int = 100
+    log: Log,
+    views: ViewStore,
+    feeds: FeedStore,
+    *,
+    missing_max: int = 100,
+    of_author: Callable[[int], bool] = everybody,
 ) -> OwedRows:
-    """Reads all plans that the log keeps. Memory: one entry a planned post."""
-    plans = await _read_plans(log)
+    """Reads all plans that the log keeps. Memory: one entry a planned post `of_author`."""
+    plans = await _read_plans(log, of_author)
     owed = OwedRows()
     by_author: defaultdict[int, list[_Planned]] = defaultdict(list)
     async for row in media.scan(views):
+        if not of_author(row.author_id):
+            continue
         planned = plans.posts.get(row.media_id)
         if planned is not None and planned.number == row.uploaded_number:
             by_author[row.author_id].append(planned)
@@ -102,7 +113,7 @@ async def check_owed_rows(
     return owed
 
 
-async def _read_plans(log: Log) -> _Plans:
+async def _read_plans(log: Log, of_author: Callable[[int], bool]) -> _Plans:
     """The marks first: what they have passed is in the plans that are read after them."""
     found = _Plans()
     marks = Marks(log)
@@ -120,7 +131,8 @@ async def _read_plans(log: Log) -> _Plans:
             found.first[record.partition] = 0 if record.number == 1 else plan.posts[0].number
         numbers = tuple(plan.follows_numbers)
         for post in plan.posts:
-            found.posts[post.media_id] = _Planned(post.media_id, post.number, numbers)
+            if of_author(post.author_id):
+                found.posts[post.media_id] = _Planned(post.media_id, post.number, numbers)
     return found
 
 

@@ -91,6 +91,7 @@ class Oracle:
     following: _Sets = field(default_factory=_sets)
     followers: _Sets = field(default_factory=_sets)
     likers: _Sets = field(default_factory=_sets)
+    liked: _Sets = field(default_factory=_sets)
     media_of: _Sets = field(default_factory=_sets)
     comments_of: _Sets = field(default_factory=_sets)
 
@@ -108,8 +109,10 @@ class Oracle:
                 self.followers[event.followee_id].discard(event.follower_id)
             case likes_pb2.MediaLiked():
                 self.likers[event.media_id].add(event.user_id)
+                self.liked[event.user_id].add(event.media_id)
             case likes_pb2.MediaUnliked():
                 self.likers[event.media_id].discard(event.user_id)
+                self.liked[event.user_id].discard(event.media_id)
             case media_pb2.MediaUploaded():
                 self._upload(event, media_pb2.CaptionText.FromString(text).caption)
             case media_pb2.CaptionEdited() if item := self._item(event):
