@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from millrace.clock import Clock
 from millrace.errors import FailedPrecondition, StoreUnavailable
+from millrace.log.letters import PassedOver
 from millrace.log.port import ReadingLog, TopicPartition
 from millrace.log.topics import TOPICS
 from millrace.relations import View
@@ -32,7 +33,7 @@ from millrace.stores.postgres_compare import Comparison, TableCompared
 from millrace.stores.postgres_load import EdgeLoad, may_be_loaded
 from millrace.views.data_keys import TextOpener
 from streams.projection import Projection
-from streams.replay_letters import ReplayLetters
+from streams.replay_letters import ReplayLetters, without_letters
 from streams.replay_load import Loading
 from streams.replay_reader import ReaderUntil
 from streams.throttle import Throttle
@@ -106,9 +107,9 @@ async def replay_view(view: View, parts: ReplayParts, wanted: Wanted) -> Replaye
         at = await _load(view, beside, parts, until, throttle, done)
         async with _following(view, beside, parts, throttle, at) as following:
             done.events += await following.reach(until, "applying")
-            done.seconds = parts.clock.monotonic_s() - begun_s
             parts.told("settling", 0, 0)
             await beside.settle()
+            done.seconds = parts.clock.monotonic_s() - begun_s
             if wanted.compare:
                 await _compare(view, parts, following, wanted, done)
             done.dead_count, done.dead = await beside.dead(wanted.differences_max)
@@ -191,11 +192,14 @@ async def _load(
     if state is None or state.phase in (FOLLOWING, KEPT):
         return at
     letters = ReplayLetters(beside, parts.settings)
+    passed_over = PassedOver(parts.log, view.name, view.topics)
+    await passed_over.refresh()
     async with EdgeLoad.open(beside) as load:
         if state.phase == LOADING:
             parts.told("looking at what is there", 0, 0)
             await load.begin()
-            loading = Loading(view, parts.log, load, letters, parts.settings, at)
+            alive = without_letters(view, passed_over) if passed_over else view
+            loading = Loading(alive, parts.log, load, letters, parts.settings, at)
             total = sum(until.values())
 
             async def copied(events: int) -> None:
@@ -227,9 +231,11 @@ class _Following:
         parts: ReplayParts,
         projection: Projection,
         reader: ReaderUntil,
+        passed_over: PassedOver,
         throttle: Throttle,
     ) -> None:
         self.beside = beside
+        self._passed_over = passed_over
         self._view = view
         self._parts = parts
         self._projection = projection
@@ -243,6 +249,7 @@ class _Following:
     async def reach(self, until: Positions, doing: str, *, hurry: bool = False) -> int:
         """Exactly to these positions, where they are not passed yet. `hurry`: no throttle."""
         settings, applied = self._parts.settings, 0
+        await self._passed_over.refresh()
         self._reader.reach(until)
         total = sum(max(at, until.get(place, 0)) for place, at in self.at.items())
         while left := [place for place, position in until.items() if self.at[place] < position]:
@@ -274,9 +281,10 @@ class _Following:
 async def _following(
     view: View, beside: Beside, parts: ReplayParts, throttle: Throttle, at: Positions
 ) -> AsyncIterator[_Following]:
+    passed_over = PassedOver(parts.log, view.name, view.topics)
     async with _store(beside, parts) as store:
         projection = Projection(
-            view=view,
+            view=without_letters(view, passed_over),
             store=store,
             log=parts.log,
             opener=parts.opener,
@@ -285,7 +293,7 @@ async def _following(
         )
         reader = ReaderUntil(parts.log, await projection.start_positions(list(at)))
         try:
-            yield _Following(view, beside, parts, projection, reader, throttle)
+            yield _Following(view, beside, parts, projection, reader, passed_over, throttle)
         finally:
             await reader.close()
 

@@ -1,11 +1,21 @@
 """What a replay could not take: noted beside the tables that it builds, and written nowhere else.
 
 Above the ratio of dead letters it stops, as a projector does: then the code is wrong, not the data.
+What became a letter of the served view is passed over, too, even where today's code could take it:
+when it was tried again it came at another place, with another number.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from millrace.errors import PoisonEvent
+from millrace.log.codec import Event
 from millrace.log.dead import DeadRatio
+from millrace.log.letters import PassedOver
 from millrace.log.port import Record
+from millrace.relations import View
 from millrace.settings import Settings
+from millrace.stores.changes import Change
 from millrace.stores.postgres_beside import Beside, DeadFound
 
 
@@ -28,3 +38,15 @@ class ReplayLetters:
 
     def count(self, events: int) -> None:
         self._ratio.count(events)
+
+
+def without_letters(view: View, passed_over: PassedOver) -> View:
+    """The same view, for which the letters of the served one are poison."""
+    project = view.project
+
+    def alive(event: Event) -> Sequence[Change]:
+        if (event.topic, event.partition, event.number) in passed_over:
+            raise PoisonEvent("a dead letter of the served view")
+        return project(event)
+
+    return replace(view, project=alive)

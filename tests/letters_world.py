@@ -11,8 +11,7 @@ from millrace.clock import Clock, SystemClock
 from millrace.errors import PoisonEvent
 from millrace.log.codec import Event
 from millrace.log.dead import DeadLetters
-from millrace.log.event_id import EventId
-from millrace.log.letters import DEAD, Letter, events_of, read_letters
+from millrace.log.letters import DEAD, Letter, PassedOver, read_letters
 from millrace.log.port import Appended, Log
 from millrace.relations import Edge, View
 from millrace.stores.changes import Change
@@ -72,10 +71,11 @@ class LettersWorld:
 
     async def replayed(self) -> MemoryStore:
         """View `likes` built again, as `millrace replay` does: without what became a letter."""
-        passed_over = await events_of(self.log, "likes", [TOPIC])
+        passed_over = PassedOver(self.log, "likes", [TOPIC])
+        await passed_over.refresh()
 
         def project(event: Event) -> Sequence[Change]:
-            known = EventId(event.topic, event.partition, event.number) in passed_over
+            known = (event.topic, event.partition, event.number) in passed_over
             return () if known else likes.project(event)
 
         store, view = MemoryStore(), View("likes", (TOPIC,), project, edges=(likes.LIKES,))

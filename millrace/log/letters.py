@@ -4,7 +4,7 @@ A letter is known by view and event: what was written twice is one letter, named
 record (`likes.dead/3/5`). It is *dead* until somebody decides; then *retried* or *dropped*.
 
 Whoever builds a view again from the log passes over every event that has a letter of this view,
-whatever was decided about it: `events_of` tells which. What a retry appended is an event of its
+whatever was decided about it: `PassedOver` tells which. What a retry appended is an event of its
 own, further on in the log, and is read there.
 
 Not: deciding (`streams.dead_letters`).
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from millrace.errors import InvalidRequest, NotFound
+from millrace.errors import FailedPrecondition, InvalidRequest, NotFound
 from millrace.log.event_id import EventId, id_of
-from millrace.log.port import Log, Record, TopicPartition
+from millrace.log.port import ReadingLog, Record, TopicPartition
 from millrace.log.reading import record_at, records_after
 from millrace.log.topics import DEAD_SUFFIX, TOPICS
 from millrace.observe import logs
@@ -32,6 +32,7 @@ _RETRIED = dead_pb2.DEAD_LETTER_DECISION_RETRIED
 _DROPPED = dead_pb2.DEAD_LETTER_DECISION_DROPPED
 _STATES = {_RETRIED: "retried", _DROPPED: "dropped"}
 DEAD = "dead"
+LETTERS_MAX = 200_000
 
 
 class LetterKey(NamedTuple):
@@ -57,16 +58,20 @@ class Letter:
     retried_as: EventId | None = None
 
 
-async def read_letters(log: Log, topics: Iterable[str] = DEAD_TOPICS) -> list[Letter]:
-    """All letters in these `.dead` topics, oldest first. Memory: one small entry a letter."""
+async def read_letters(log: ReadingLog, topics: Iterable[str] = DEAD_TOPICS) -> list[Letter]:
+    """All letters in these `.dead` topics, oldest first. Memory: one small entry a letter.
+
+    Raises FailedPrecondition for more than `LETTERS_MAX`.
+    """
     places = [(topic, one) for topic in topics for one in range(log.partitions_of(topic))]
     found: dict[LetterKey, Letter] = {}
     async for record, message in _messages(log, places):
         _fold(found, record, message)
+        _check_bound(len(found))
     return sorted(found.values(), key=lambda letter: (letter.at_ms, letter.id))
 
 
-async def letters_at(log: Log, ids: Sequence[EventId]) -> list[Letter]:
+async def letters_at(log: ReadingLog, ids: Sequence[EventId]) -> list[Letter]:
     """The letters of these ids, which may be those of any of their records.
 
     Raises InvalidRequest for the id of something else, NotFound for one that is no letter's.
@@ -86,7 +91,7 @@ async def letters_at(log: Log, ids: Sequence[EventId]) -> list[Letter]:
     return [found[keys[one]] for one in ids]
 
 
-async def letters_of(log: Log, event: EventId) -> list[Letter]:
+async def letters_of(log: ReadingLog, event: EventId) -> list[Letter]:
     """The letters of one event: at most one a view, none where its topic has none."""
     place = (event.topic + DEAD_SUFFIX, event.partition)
     found: dict[LetterKey, Letter] = {}
@@ -97,7 +102,7 @@ async def letters_of(log: Log, event: EventId) -> list[Letter]:
     return list(found.values())
 
 
-async def event_of(log: Log, letter: Letter) -> Record:
+async def event_of(log: ReadingLog, letter: Letter) -> Record:
     """What the view could not take, as the log has it; else as the letter has it, if it has all.
 
     Raises NotFound where neither does.
@@ -111,12 +116,40 @@ async def event_of(log: Log, letter: Letter) -> Record:
         return Record(*letter.event, message.key, message.value)
 
 
-async def events_of(log: Log, view: str, topics: Iterable[str]) -> set[EventId]:
-    """The events of these topics that are or were dead letters of a view: a replay passes over
-    them. Memory: one entry a letter.
+class PassedOver:
+    """The events of one view that are or were its dead letters: whoever builds it again passes
+    over them. Memory: one entry a letter.
     """
-    dead = [topic + DEAD_SUFFIX for topic in topics if topic + DEAD_SUFFIX in TOPICS]
-    return {letter.event for letter in await read_letters(log, dead) if letter.view == view}
+
+    def __init__(self, log: ReadingLog, view: str, topics: Iterable[str]) -> None:
+        self._log = log
+        self._view = view
+        dead = [topic + DEAD_SUFFIX for topic in topics if topic + DEAD_SUFFIX in TOPICS]
+        self._positions = {(topic, n): 0 for topic in dead for n in range(log.partitions_of(topic))}
+        self._events: set[EventId] = set()
+
+    async def refresh(self) -> None:
+        """Read on. The letter of each event that a view has passed is there when it has."""
+        async for record in records_after(self._log, self._positions):
+            self._positions[record.topic, record.partition] = record.number
+            message = _read(record)
+            if message is not None and message.view == self._view:
+                self._events.add(_key(message).event)
+                _check_bound(len(self._events))
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __contains__(self, event: tuple[str, int, int]) -> bool:
+        return event in self._events
+
+
+def _check_bound(letters: int) -> None:
+    if letters > LETTERS_MAX:
+        raise FailedPrecondition(
+            f"more than {LETTERS_MAX:,} dead letters: name one topic",
+            reason="TOO_MANY_DEAD_LETTERS",
+        )
 
 
 def _key(message: DeadLetter) -> LetterKey:
@@ -124,7 +157,7 @@ def _key(message: DeadLetter) -> LetterKey:
 
 
 async def _messages(
-    log: Log, places: Iterable[TopicPartition]
+    log: ReadingLog, places: Iterable[TopicPartition]
 ) -> AsyncIterator[tuple[Record, DeadLetter]]:
     async for record in records_after(log, dict.fromkeys(places, 0)):
         if message := _read(record):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from millrace.errors import NotFound, PositionBehind, StoreUnavailable
 from millrace.log.event_id import EventId
-from millrace.log.port import Log, LogReader, Record, TopicPartition
+from millrace.log.port import LogReader, ReadingLog, Record, TopicPartition
 from millrace.log.topics import TOPICS
 
 READ_RECORDS_MAX = 2_000
@@ -15,7 +15,7 @@ READ_WAIT_S = 0.5
 SILENT_BATCHES_MAX = 20
 
 
-async def record_at(log: Log, event: EventId) -> Record:
+async def record_at(log: ReadingLog, event: EventId) -> Record:
     """One record. Raises NotFound where the log does not reach so far, or keeps it no longer."""
     end = (await log.ends(event.topic))[event.partition]
     if event.number > end:
@@ -28,7 +28,9 @@ async def record_at(log: Log, event: EventId) -> Record:
     raise NotFound(f"event {event} {why}")
 
 
-async def records_after(log: Log, positions: Mapping[TopicPartition, int]) -> AsyncIterator[Record]:
+async def records_after(
+    log: ReadingLog, positions: Mapping[TopicPartition, int]
+) -> AsyncIterator[Record]:
     """What follows each position, up to the ends that the log has when this begins.
 
     Raises StoreUnavailable when the log stops answering before them.
@@ -54,7 +56,7 @@ async def records_after(log: Log, positions: Mapping[TopicPartition, int]) -> As
         await reader.close()
 
 
-async def position_before(log: Log, place: TopicPartition, at_ms: int) -> int:
+async def position_before(log: ReadingLog, place: TopicPartition, at_ms: int) -> int:
     """A position after which everything is that was appended since, found by halving."""
     low, high = 0, (await log.ends(place[0]))[place[1]]
     while low < high:
@@ -69,7 +71,7 @@ async def position_before(log: Log, place: TopicPartition, at_ms: int) -> int:
     return low
 
 
-async def _after(log: Log, place: TopicPartition, position: int) -> Record | None:
+async def _after(log: ReadingLog, place: TopicPartition, position: int) -> Record | None:
     """The next record; None where what follows is kept no longer."""
     reader = log.reader({place: position})
     try:
