@@ -21,9 +21,12 @@ from millrace.log.kafka import KafkaLog
 from millrace.log.letters import DEAD, DEAD_TOPICS, Letter, event_of, letters_at, read_letters
 from millrace.log.topics import DEAD_SUFFIX
 from millrace.settings import Settings
+from millrace.views import VIEW_BY_NAME
 from streams.dead_letters import DeadLetterDesk
 
 PAGE_LETTERS = 50
+# Delivery's letters are of the feed, which is no view of the projector's.
+READERS = (*VIEW_BY_NAME, "feed")
 _REASON_SHOWN_MAX = 60
 
 Ids = Annotated[list[str], typer.Argument(help="ids as `millrace dead list` prints them")]
@@ -43,6 +46,7 @@ def list_letters(
     data: DataDir = None,
 ) -> None:
     """Show dead letters, oldest first, and how many each view has."""
+    _check(view)
     settings = settings_of_running(data)
     found = asyncio.run(_letters(settings, view, topic))
     shown = [letter for letter in found if every or letter.state == DEAD]
@@ -74,6 +78,7 @@ def retry(
     """Write the events again, each at its old place in its row: newer events stay what counts."""
     if every == bool(letters) or every != bool(view) or (every and again):
         raise InvalidRequest("name letters, with or without --again, or --all and a --view")
+    _check(view)
     settings = settings_of_running(data)
     asyncio.run(_retry(settings, letters or (), view, again))
 
@@ -149,6 +154,11 @@ async def _opened(settings: Settings) -> AsyncIterator[KafkaLog]:
         yield log
     finally:
         await log.close()
+
+
+def _check(view: str) -> None:
+    if view and view not in READERS:
+        raise InvalidRequest(f"no view {view!r}: there are {', '.join(READERS)}")
 
 
 def _place(letter: Letter) -> tuple[int, EventId]:

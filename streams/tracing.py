@@ -49,13 +49,13 @@ async def trace(
     event, why = _decoded(record)
     yield Chapter(f"The log has {event_id}", list(_record(record, event, why)))
     readers = [view for view in VIEWS if event_id.topic in view.topics]
+    letters = await letters_of(stores.log, event_id)
     if readers:
-        letters = await letters_of(stores.log, event_id)
         reading = _Reading(event_id, letters, await published(stores.log))
         for view in readers:
             yield await _of_view(stores, view, event, reading, texts)
     elif event_id.topic in CHUNKS:
-        yield Chapter("Delivery", [await _delivery(stores, event_id)])
+        yield Chapter("Delivery", [await _delivery(stores, event_id), *map(_letter, letters)])
     else:
         yield Chapter("Views", [f"No view reads topic {event_id.topic}."])
     if event is not None and isinstance(event.message, MediaUploaded):
@@ -93,16 +93,16 @@ async def _of_view(
     stored = await stores.views.positions(view.name)
     position = stored.get((reading.event.topic, reading.event.partition))
     chapter.lines += _place(view, position, reading)
-    for letter in reading.letters:
-        if letter.view == view.name:
-            became = f" as {letter.retried_as}" if letter.retried_as else ""
-            chapter.lines.append(
-                f"It could not take the event: letter {letter.id}, {letter.state}{became}, "
-                f"because: {letter.reason}"
-            )
+    chapter.lines += [_letter(one) for one in reading.letters if one.view == view.name]
     if event is not None:
         chapter.lines += await tracing_rows.rows(stores.views, view, event, texts=texts)
     return chapter
+
+
+def _letter(letter: Letter) -> str:
+    became = f" as {letter.retried_as}" if letter.retried_as else ""
+    why = f"{letter.id}, {letter.state}{became}, because: {letter.reason}"
+    return f"It could not take the event: letter {why}"
 
 
 def _place(view: View, position: StoredPosition | None, reading: _Reading) -> Iterable[str]:

@@ -96,6 +96,8 @@ async def test_what_cannot_be_is_an_error_of_ours(
         ("retry --all", InvalidRequest),
         ("retry likes.dead/0/1 --view likes", InvalidRequest),
         ("list --topic nothing", InvalidRequest),
+        ("list --view nothing", InvalidRequest),
+        ("retry --all --view nothing", InvalidRequest),
         ("list --after likes.dead/0/1", InvalidRequest),
     ]
     for arguments, error in wrong:

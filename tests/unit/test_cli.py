@@ -59,7 +59,8 @@ def test_a_stack_that_is_down_is_told_before_any_server_is_asked(
     StackStatus(str(tmp_path), False, None, {}, {"keys_dir": str(tmp_path / "keys")}).write(
         tmp_path
     )
-    for command in ("status", "migrate", "topics", "owed", "load-graph no-such-file"):
+    commands = ("status", "migrate", "topics", "owed", "load-graph no-such-file")
+    for command in (*commands, "trace media/0/1", "dead list", "dead show likes.dead/0/1"):
         assert run(monkeypatch, *command.split(), "--data", str(tmp_path)) == 3
         assert f"nothing runs in {tmp_path}" in one_line(capsys)
     main.commands(["keys", "--data", str(tmp_path)], standalone_mode=False)

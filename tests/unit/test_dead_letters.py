@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 
 from millrace.clock import ManualClock
 from millrace.errors import FailedPrecondition, InvalidRequest, NotFound, StoreUnavailable
+from millrace.log.dead import DeadLetters
 from millrace.log.event_id import EventId, event_id
 from millrace.log.letters import letters_at, read_letters
 from millrace.log.memory import MemoryLog
 from millrace.log.port import ORDER_HEADER, Appended
+from millrace.stores.changes import Batch, Move
+from millrace.views import follows, media
 from millrace.views.vault import vault_key
 from social.log.v1.dead_pb2 import DeadLetter
 from social.log.v1.vault_pb2 import VAULT_KIND_PASSWORD
+from streams.dead_letters import DeadLetterDesk
+from tests.fanout_world import World
 from tests.letters_world import OTHER, LettersWorld, edges_of
 
 ANA, BEN = 1, 2
@@ -123,6 +128,27 @@ async def test_a_dropped_letter_is_listed_no_more_and_can_be_had_back() -> None:
     await world.desk.retry(known, again=True)
     await world.catch_up()
     assert [edge.target for edge in await world.edges()] == [ANA]
+
+
+async def test_a_photo_that_is_tried_again_reaches_the_feeds() -> None:
+    world = World()
+    await world.open()
+    await world.write(("follow", BEN, ANA))
+    await world.project(follows.VIEW, 9)
+    await world.post(ANA)
+    ((_, media_id),) = world.media
+    place = ("media", media_id % 2)
+    (record,) = world.log.after(*place, 0, 9)
+    dead = DeadLetters(world.log, "media", world.clock, ratio_max=1, window_events=9)
+    await dead.put(record, "refused")
+    passed = Batch("media", (Move(*place, 0, record.number),), [])
+    await world.views.apply(media.VIEW.schema, passed)
+    await world.quiet()
+    assert await world.feeds.page(BEN, limit=9) == []
+    (letter,) = await read_letters(world.log)
+    await DeadLetterDesk(world.log, world.clock).retry(letter)
+    await world.quiet()
+    assert await world.feeds.page(BEN, limit=9) == [(media_id, ANA)]
 
 
 async def test_a_letter_that_was_written_twice_is_one() -> None:

@@ -150,7 +150,10 @@ async def test_chunks_and_garbage_have_a_story_too() -> None:
     (partition,) = [p for p in range(PARTITIONS) if world.log.end("plans", p)]
     story_of(await told(world, f"plans/{partition}/1"), "It says FeedPlan:", "No view reads")
     await world.wait(1)
-    story_of(await told(world, f"chunks.small/{partition}/1"), "it has written its rows.")
+    chunk = f"chunks.small/{partition}/1"
+    dead = DeadLetters(world.log, "feed", world.clock, ratio_max=1, window_events=9)
+    await dead.put(world.log.after("chunks.small", partition, 0, 1)[0], "not this one")
+    story_of(await told(world, chunk), "it has written its rows.", "because: not this one")
     garbage = await world.log.append("follows", b"key", b"\xff\xff")
     lines = await told(world, f"follows/{garbage.partition}/{garbage.number}")
     story_of(lines, "Nobody can read it: not a FollowsEvent.", "before the event")
