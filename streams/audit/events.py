@@ -34,7 +34,6 @@ class Events:
         self._log = log
         self._dead: set[tuple[str, int, int]] = set()
         self._dead_at: Ends = {}
-        self._passed_over: set[tuple[object, ...]] = set()
 
     async def ends(self, topics: Sequence[str]) -> Ends:
         return {
@@ -66,13 +65,15 @@ class Events:
     ) -> AsyncGenerator[Event]:
         """Topic by topic, in the order given; within each in the order of each partition."""
         for topic in topics:
+            orders: dict[tuple[object, ...], int] = {}
             of_topic = {place: end for place, end in ends.items() if place[0] == topic}
             async for record in records(self._log, start, of_topic):
-                event = self._taken(record)
+                event = self._taken(record, orders)
                 if event is not None:
                     yield event
 
-    def _taken(self, record: Record) -> Event | None:
+    def _taken(self, record: Record, orders: dict[tuple[object, ...], int]) -> Event | None:
+        """`orders`: of the last event that counted on each edge that has a dead letter."""
         try:
             event = decode(record)
         except PoisonEvent:
@@ -80,14 +81,12 @@ class Events:
         edge = _edge(event.message)
         if (record.topic, record.partition, record.number) in self._dead:
             if edge:
-                self._passed_over.add(edge)
+                orders.setdefault(edge, 0)
             return None
-        again = event.order < event.number
-        if edge and (again or self._passed_over):
-            waited = edge in self._passed_over
-            self._passed_over.discard(edge)
-            if again and not waited:
+        if edge in orders:
+            if event.order <= orders[edge]:
                 return None
+            orders[edge] = event.order
         return event
 
 
@@ -148,6 +147,7 @@ def _edge(message: Message) -> tuple[object, ...] | None:
             return "follows", message.follower_id, message.followee_id
         case likes_pb2.MediaLiked() | likes_pb2.MediaUnliked():
             return "likes", message.media_id, message.user_id
-        case users_pb2.UserDeactivated() | users_pb2.UserReactivated():
+        # A row has one order: a newer profile leaves an older deactivation out, too.
+        case users_pb2.UserDeactivated() | users_pb2.UserReactivated() | users_pb2.ProfileUpdated():
             return "users", message.user_id
     return None

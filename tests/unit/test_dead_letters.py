@@ -20,7 +20,9 @@ from millrace.stores.changes import Batch, Move
 from millrace.views import follows, media
 from millrace.views.vault import vault_key
 from social.log.v1.dead_pb2 import DeadLetter
+from social.log.v1.likes_pb2 import MediaLiked, MediaUnliked
 from social.log.v1.vault_pb2 import VAULT_KIND_PASSWORD
+from streams.audit.events import Events
 from streams.dead_letters import DeadLetterDesk
 from tests.fanout_world import World
 from tests.letters_world import OTHER, LettersWorld, edges_of
@@ -82,6 +84,16 @@ async def test_an_old_retry_does_not_end_what_has_begun_since() -> None:
     await world.desk.retry(letter)
     await world.catch_up()
     assert [edge.version for edge in await world.edges()] == [newer.number]
+
+
+async def test_an_audit_reads_two_retries_of_one_edge_as_the_view_does() -> None:
+    world, log = await opened()
+    await refused(world, ("like", ANA), ("unlike", ANA))
+    for letter in await world.dead():
+        await world.desk.retry(letter)
+    await world.catch_up()
+    assert await world.edges() == []
+    assert await _audited(log) == set()
 
 
 async def test_a_retry_is_asked_for_again_only_on_purpose() -> None:
@@ -251,6 +263,7 @@ def test_retries_among_other_events_leave_what_the_newest_events_say(seed: int) 
         edges = await world.edges()
         assert await edges_of(await world.replayed()) == edges
         assert {edge.target for edge in edges} == await _wanted(world, log)
+        assert {edge.target for edge in edges} == await _audited(log)
 
     asyncio.run(scenario())
 
@@ -266,3 +279,16 @@ async def _wanted(world: LettersWorld, log: MemoryLog) -> set[int]:
             live = (record.value or b"").startswith(b"\n")
             last[record.key] = max(last.get(record.key, (0, False)), (order, live))
     return {int.from_bytes(key, "big") for key, (_, live) in last.items() if live}
+
+
+async def _audited(log: MemoryLog) -> set[int]:
+    """Who likes the photo, as an audit reads the log."""
+    events = Events(log)
+    await events.learn_dead(["likes"])
+    live: set[int] = set()
+    async for event in events.all(["likes"], {}, await events.ends(["likes"])):
+        if isinstance(event.message, MediaLiked):
+            live.add(event.message.user_id)
+        elif isinstance(event.message, MediaUnliked):
+            live.discard(event.message.user_id)
+    return live
