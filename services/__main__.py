@@ -26,6 +26,7 @@ from millrace.stores.postgres import PostgresStore
 from services.catalogue import services_of
 from services.descriptors import take_descriptors
 from services.parts import Parts, assemble
+from services.priority import take_priority
 from services.server import Server, asked_to_end
 
 log = logs.logger("services")
@@ -35,6 +36,8 @@ def main() -> int:
     chosen = settings_or_exit()
     logs.configure(f"grpc-{chosen.worker}", chosen.log_level)
     take_descriptors(chosen)
+    if not take_priority(chosen.grpc_nice):
+        log.info("no priority: the system does not allow it", nice=chosen.grpc_nice)
     return uvloop.run(_live(chosen))
 
 
