@@ -243,7 +243,7 @@ def test_an_id_reads_as_it_is_written() -> None:
     assert str(event_id("chunks.small/2/17", 3)) == "chunks.small/2/17"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_retries_among_other_events_leave_what_the_newest_events_say(seed: int) -> None:
     """Some users are refused now and then; their letters are tried again at any time. The model:
