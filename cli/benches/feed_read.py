@@ -36,12 +36,14 @@ _POSTS_EACH = 4
 _GRAPH = GRAPHS / "twitch-pt.follows.gz"
 _CATCH_UP_S = 150.0
 _PROCESSES = ("projector", "fanout", "grpc-0", "grpc-1")
+# The bare part asks for no priority.
+_ENVIRONMENT = {"MILLRACE_GRPC_NICE": "0"}
 _PAGE = "SELECT media_id, author_id FROM feed_by_user WHERE user_id = ? LIMIT 30"
 
 
 async def run(effort: Effort, told: Told) -> list[Row]:
     async with (
-        Stand("feed-read", effort, told, processes=_PROCESSES) as stand,
+        Stand("feed-read", effort, told, processes=_PROCESSES, environment=_ENVIRONMENT) as stand,
         contextlib.AsyncExitStack() as opened,
     ):
         address = stand.settings.grpc_address

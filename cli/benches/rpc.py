@@ -30,8 +30,9 @@ AT_ONCE = 64
 _GRAPH = GRAPHS / "twitch-pt.follows.gz"
 _CATCH_UP_S = 120.0
 _PROJECTOR, _SERVER, _EMPTY = "projector", "grpc-0", "empty"
-# What a call costs: a refusal for want of a place costs next to nothing, and would be measured.
-_ENVIRONMENT = {"MILLRACE_ADMISSION_DELAY_MS": "0"}
+# What a call costs: a refusal for want of a place costs next to nothing, and would be measured. And
+# the bare part asks for no priority.
+_ENVIRONMENT = {"MILLRACE_ADMISSION_DELAY_MS": "0", "MILLRACE_GRPC_NICE": "0"}
 
 
 async def run(effort: Effort, told: Told) -> list[Row]:
