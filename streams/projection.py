@@ -69,8 +69,9 @@ class Projection:
     the batch starts, so a second worker on the same partition fails its move, applies nothing
     and reads the stored position again.
 
-    `went_back` is awaited when a stored position has fallen, before anything is applied again:
-    else the view might have caught up before anybody saw it, and its epoch would stand.
+    `went_back` is awaited whenever stored positions were read, before anything is applied after
+    them: else a view that went back might have caught up before anybody saw it, and its epoch
+    would stand. Not only where this worker sees a fall: what was lost may be another's work.
 
     One batch at most is read ahead. What was read of a partition before `start_positions` placed
     it anew is dropped, since its reader reads it again; and that waits for the end of an apply, so
@@ -96,8 +97,7 @@ class Projection:
         """Where to go on, as stored. Called when partitions are handed to this worker."""
         async with self._applying:
             stored = await self.store.positions(self.view.name)
-            fell = any(key in stored and stored[key].position < at for key, at in self.at.items())
-            if fell and self.went_back is not None:
+            if self.went_back is not None:
                 await self.went_back()
             self._placings += 1
             for partition in partitions:

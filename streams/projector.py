@@ -18,7 +18,7 @@ from millrace.views import VIEWS
 from millrace.views.data_keys import DataKeys, TextOpener
 from streams import registrations
 from streams.process import StreamParts, run
-from streams.progress import Progress, published
+from streams.progress import Progress, Published
 from streams.projection import Projection
 
 RETRY_S = 0.2
@@ -53,14 +53,17 @@ def projection_of(view: View, parts: StreamParts) -> Projection:
     )
 
 
-async def open_views(parts: StreamParts, views: Sequence[View]) -> list[Progress]:
+async def open_views(
+    parts: StreamParts, views: Sequence[View], others: Published
+) -> list[Progress]:
     """Every view has its positions, and whoever went back while nobody looked a new epoch."""
-    known = await published(parts.log)
+    await others.refresh()
     watched = []
     for view in views:
         partitions = {topic: parts.log.partitions_of(topic) for topic in view.topics}
         await parts.views.open_view(view.schema, partitions, parts.identity.log_id)
-        progress = Progress(view, parts.views, parts.log, known.get(view.name))
+        known = others.newest.get(view.name)
+        progress = Progress(view, parts.views, parts.log, known, others)
         await progress.look()
         watched.append(progress)
     return watched
@@ -74,7 +77,7 @@ async def follow(view: View, parts: StreamParts, progress: Progress, back: async
     projection = projection_of(view, parts)
 
     async def went_back() -> None:
-        if await progress.look():
+        if await progress.look_afresh():
             back.set()
 
     projection.went_back = went_back
@@ -109,10 +112,18 @@ async def follow(view: View, parts: StreamParts, progress: Progress, back: async
 
 
 async def watch(
-    progresses: Sequence[Progress], backs: Mapping[str, asyncio.Event], parts: StreamParts
+    progresses: Sequence[Progress],
+    backs: Mapping[str, asyncio.Event],
+    parts: StreamParts,
+    others: Published,
 ) -> None:
     """Five times a second: publish what has changed, and tell the view that went back."""
     while True:
+        try:
+            # So that there is little to read when it matters.
+            await others.refresh()
+        except StoreUnavailable as error:
+            logger.warning("progress waits", why=error.message)
         for progress in progresses:
             try:
                 if await progress.look():
@@ -123,14 +134,15 @@ async def watch(
 
 
 async def main(parts: StreamParts) -> None:
-    progresses = await open_views(parts, VIEWS)
+    others = Published(parts.log)
+    progresses = await open_views(parts, VIEWS, others)
     backs = {view.name: asyncio.Event() for view in VIEWS}
     async with asyncio.TaskGroup() as tasks:
         for progress in progresses:
             view = progress.view
             following = follow(view, parts, progress, backs[view.name])
             tasks.create_task(following, name=view.name)
-        tasks.create_task(watch(progresses, backs, parts), name="progress")
+        tasks.create_task(watch(progresses, backs, parts, others), name="progress")
         tasks.create_task(registrations.follow(parts), name="registrations")
         parts.ready = True
 

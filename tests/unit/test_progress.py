@@ -11,7 +11,7 @@ from millrace.log.port import Record
 from millrace.stores.changes import Batch, Move
 from millrace.stores.memory import MemoryStore
 from millrace.views import likes
-from streams.progress import Progress, published
+from streams.progress import Progress, Published, published
 from tests.histories import PARTITIONS
 
 VIEW = likes.VIEW
@@ -117,6 +117,32 @@ async def test_a_process_that_starts_knows_what_was_published(server: Server) ->
     starting = Progress(VIEW, server.store, server.log, (await published(server.log))[VIEW.name])
     await starting.look()
     assert await server.epochs() == (2, 2)
+
+
+async def test_what_another_saw_of_the_view_was_lost_as_well(server: Server) -> None:
+    """One saw 9, the other 12; the view is put back to 9."""
+    one, other = watching(server), watching(server)
+    one.others = Published(server.log)
+    await one.look()
+    await server.move(9, 12)
+    await other.look()
+    await server.put_back(9)
+    one.store = server.store
+    assert await one.look_afresh()
+    assert await server.epochs() == (2, 2)
+    assert not await one.look_afresh()
+
+
+async def test_who_was_paused_and_tells_late_what_it_saw_hides_nothing(server: Server) -> None:
+    paused, other = watching(server), watching(server)
+    await paused.look()
+    early = paused.published
+    await server.move(9, 12)
+    await other.look()
+    assert early is not None
+    await server.log.append("progress", b"likes", early.SerializeToString(), partition=0)
+    (topic,) = (await published(server.log))[VIEW.name].topics
+    assert list(topic.numbers) == [12] * PARTITIONS
 
 
 class SlowReader(MemoryReader):

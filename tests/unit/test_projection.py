@@ -159,3 +159,20 @@ async def test_who_went_back_is_told_before_anything_is_applied_again() -> None:
     projection.store = world.store = backup
     await projection.step(reader, events_max=10, wait_s=0)
     assert told == [0]
+
+
+async def test_who_has_seen_nothing_of_a_view_looks_whether_it_went_back_as_well() -> None:
+    """What the view lost was another worker's work."""
+    world = World(0, 0, set())
+    await world.store.open_view(VIEW.schema, {"follows": len(PARTITIONS)}, log_id=1)
+    for task in world.start():
+        task.cancel()
+    looks = 0
+
+    async def went_back() -> None:
+        nonlocal looks
+        looks += 1
+
+    world.projections[0].went_back = went_back
+    await world.projections[0].start_positions(PARTITIONS)
+    assert looks == 1
