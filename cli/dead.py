@@ -72,7 +72,7 @@ def retry(
     letters: Annotated[list[str] | None, typer.Argument(help="ids from the list")] = None,
     every: Annotated[bool, typer.Option("--all", help="every dead letter of --view")] = False,
     view: ViewName = "",
-    again: Annotated[bool, typer.Option(help="also what was decided already")] = False,
+    again: Annotated[bool, typer.Option("--again", help="also what was decided already")] = False,
     data: DataDir = None,
 ) -> None:
     """Write the events again, each at its old place in its row: newer events stay what counts."""

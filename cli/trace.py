@@ -18,7 +18,9 @@ Event = Annotated[
         help="topic/partition/number, such as media/3/17; or media:ID, comment:ID, user:ID"
     ),
 ]
-Texts = Annotated[bool, typer.Option(help="show the text that rows hold; events stay sealed")]
+Texts = Annotated[
+    bool, typer.Option("--text", help="show the text that rows hold; events stay sealed")
+]
 
 
 def trace(event: Event, text: Texts = False, data: DataDir = None) -> None:
