@@ -21,6 +21,7 @@ BENCHES: dict[str, str] = {
     "rpc": "cli.benches.rpc",
     "feed-read": "cli.benches.feed_read",
     "overload": "cli.benches.overload",
+    "replay": "cli.benches.replay",
 }
 ALL = "all"
 _DEFAULT = Effort()
@@ -28,7 +29,9 @@ _DEFAULT = Effort()
 
 def bench(
     name: Annotated[str, typer.Argument(help="one of them, or all")] = ALL,
-    rounds: Annotated[int, typer.Option(help="turns of each side", min=1)] = _DEFAULT.rounds,
+    rounds: Annotated[
+        int | None, typer.Option(help="turns of each side; each has its own default", min=1)
+    ] = None,
     seconds: Annotated[float, typer.Option(help="length of a turn, about")] = _DEFAULT.seconds,
     graph: Annotated[Path | None, typer.Option(help="follow graph; each has its own")] = None,
     build: Annotated[Path, typer.Option(help="folder for data and figures")] = BUILD,
@@ -39,7 +42,8 @@ def bench(
     if name == ALL:
         # In processes of their own, so that none inherits another's memory.
         for one in BENCHES:
-            options = ["--rounds", str(rounds), "--seconds", str(seconds), "--build", str(build)]
+            options = ["--seconds", str(seconds), "--build", str(build)]
+            options += ["--rounds", str(rounds)] if rounds else []
             options += ["--graph", str(graph)] if graph else []
             argv = (sys.executable, "-m", "cli.main", "bench", one, *options)
             if subprocess.run(argv, check=False).returncode:
@@ -47,7 +51,8 @@ def bench(
         return
     console = Console()
     module = importlib.import_module(BENCHES[name])
-    effort = Effort(rounds, seconds, graph, build)
+    own_rounds: int = getattr(module, "ROUNDS", _DEFAULT.rounds)
+    effort = Effort(rounds or own_rounds, seconds, graph, build)
     rows = uvloop.run(module.run(effort, lambda text: console.print(f"  {text}", highlight=False)))
     figures.write(rows, build / f"{name}.json")
     figures.print_rows(console, f"millrace bench {name}", rows)

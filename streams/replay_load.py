@@ -84,8 +84,7 @@ class Loading:
                 min(READ_RECORDS_MAX, self._events - len(records)), READ_WAIT_S
             )
             records += some
-            for record in some:
-                self.at[record.topic, record.partition] = record.number
+            self.at.update(reader.given)
         return records
 
     async def _projected(

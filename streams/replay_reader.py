@@ -11,13 +11,14 @@ from millrace.log.port import LogReader, ReadingLog, Record, TopicPartition
 class ReaderUntil:
     """Implements `LogReader`: nothing after `until`, which only rises, is ever given out.
 
-    What lies behind it is dropped and read again later, so that nothing is held.
+    What lies behind it is dropped and read again later, so that nothing is held. `given`: the last
+    number that was given out, by partition.
     """
 
     def __init__(self, log: ReadingLog, positions: Mapping[TopicPartition, int]) -> None:
         self.until: dict[TopicPartition, int] = dict(positions)
         self._reader: LogReader = log.reader(positions)
-        self._given = dict(positions)
+        self.given: dict[TopicPartition, int] = dict(positions)
         self._dropped: set[TopicPartition] = set()
 
     def reach(self, until: Mapping[TopicPartition, int]) -> None:
@@ -28,27 +29,27 @@ class ReaderUntil:
             self.until[place] = position
             if place in self._dropped:
                 self._dropped.discard(place)
-                self._reader.seek(*place, self._given[place])
+                self._reader.seek(*place, self.given[place])
 
     async def batch(self, records_max: int, wait_s: float) -> list[Record]:
-        taken = []
+        taken, until, given = [], self.until, self.given
         for record in await self._reader.batch(records_max, wait_s):
             place = (record.topic, record.partition)
-            if record.number > self.until[place]:
+            if record.number > until[place]:
                 self._dropped.add(place)
-            elif place not in self._dropped:
+            else:
                 taken.append(record)
-                self._given[place] = record.number
+                given[place] = record.number
         return taken
 
     def seek(self, topic: str, partition: int, position: int) -> None:
-        self._given[topic, partition] = position
+        self.given[topic, partition] = position
         self._dropped.discard((topic, partition))
         self._reader.seek(topic, partition, position)
 
     def lag(self) -> dict[TopicPartition, int]:
         """Records up to `until`, as far as numbers tell."""
-        return {place: max(self.until[place] - at, 0) for place, at in self._given.items()}
+        return {place: max(self.until[place] - at, 0) for place, at in self.given.items()}
 
     def passed(self, place: TopicPartition) -> bool:
         """Whether nothing is left before `until`, though its last record was never seen: of a

@@ -34,9 +34,13 @@ FOLLOWS = Edge(
 )
 
 
+# Made once: a union in the test itself is made at each event.
+_KINDS = (log.UserFollowed, log.UserUnfollowed)
+
+
 def project(event: Event) -> Sequence[Change]:
     message = event.message
-    if not isinstance(message, log.UserFollowed | log.UserUnfollowed):
+    if not isinstance(message, _KINDS):
         raise PoisonEvent(f"{message.DESCRIPTOR.name} means nothing to follows")
     follower, followee = message.follower_id, message.followee_id
     if follower <= 0 or followee <= 0 or follower == followee:

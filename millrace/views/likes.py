@@ -29,9 +29,13 @@ LIKES = Edge(
 )
 
 
+# Made once: a union in the test itself is made at each event.
+_KINDS = (log.MediaLiked, log.MediaUnliked)
+
+
 def project(event: Event) -> Sequence[Change]:
     message = event.message
-    if not isinstance(message, log.MediaLiked | log.MediaUnliked):
+    if not isinstance(message, _KINDS):
         raise PoisonEvent(f"{message.DESCRIPTOR.name} means nothing to likes")
     user_id, media_id = message.user_id, message.media_id
     if user_id <= 0 or media_id <= 0:

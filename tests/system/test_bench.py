@@ -23,17 +23,33 @@ ALONE = {
     "deliveries, planning",
     "feed read peak",
     "refusals at 2x, p99",
+    "refusals at 2x, p99, no priority",
     "recovery",
     "acknowledged, lost",
+    "errors while switching",
 }
 # Rows whose best value is none at all.
-ZERO = {"refusals at 2x, p99", "recovery", "acknowledged, lost"}
+ZERO = {
+    "refusals at 2x, p99",
+    "refusals at 2x, p99, no priority",
+    "recovery",
+    "acknowledged, lost",
+    "errors while switching",
+}
 ROWS = {
     "fanout": {"deliveries"},
     "likes": {"likes"},
     "rpc": {"unary rpc"},
     "feed-read": {"feed read p50", "feed read p99"},
-    "overload": {"goodput at 2x", "answers at 2x, p99", *ZERO},
+    "replay": {"likes", "reads while switching, p99", "errors while switching"},
+    "overload": {
+        "goodput at 2x",
+        "answers at 2x, p99",
+        "refusals at 2x, p99",
+        "refusals at 2x, p99, no priority",
+        "recovery",
+        "acknowledged, lost",
+    },
 }
 
 
