@@ -12,9 +12,15 @@ from cli import dead, main
 from millrace.errors import InvalidRequest, MillraceError, NotFound
 from millrace.log.create import create_log
 from millrace.log.kafka import KafkaLog
+from millrace.log.letters import DEAD, Letter, read_letters
+from millrace.log.partitioner import key_of
 from millrace.settings import Settings
 from millrace.stores.postgres import PostgresStore
+from tests.histories import History, write
 from tests.letters_world import LettersWorld, edges_of
+from tests.running import RunningMillrace, running_millrace
+
+__all__ = ["running_millrace"]
 
 ANA, BEN, CEM = 1, 2, 3
 PHOTO = 101
@@ -103,3 +109,51 @@ async def test_what_cannot_be_is_an_error_of_ours(
     for arguments, error in wrong:
         with pytest.raises(error):
             await command(capsys, *arguments.split())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_letters_are_dealt_with_while_traffic_goes_on(
+    running_millrace: RunningMillrace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dead, "settings_of_running", lambda data: running_millrace.settings)
+    log, views = running_millrace.stores.log, running_millrace.stores.views
+    going, liked = True, 0
+
+    async def traffic() -> None:
+        nonlocal liked
+        while going:
+            liked += 1
+            record = write(History(), ("like", 10 + liked % 50, 1_000 + liked))
+            await log.append("likes", record.key, record.value)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(traffic())
+        try:
+            # A like in another user's partition is one that no version will ever take.
+            foreign = write(History(), ("like", ANA, PHOTO))
+            await log.append("likes", key_of(BEN), foreign.value)
+            letter = await _first_letter(log)
+            said = await command(capsys, "retry", str(letter.id))
+            assert f"{letter.event} is now likes/{letter.event.partition}/" in said
+            again = await _first_letter(log, after=letter)
+            assert again.order == letter.event.number
+            assert "is dropped" in await command(capsys, "drop", str(again.id))
+            assert "0 dead, 2 decided" in await command(capsys, "list")
+        finally:
+            going = False
+    await running_millrace.process_all()
+    edges = await edges_of(views)
+    assert len(edges) == liked
+    assert (PHOTO, ANA) not in {edge[:2] for edge in edges}
+
+
+async def _first_letter(log: KafkaLog, after: Letter | None = None) -> Letter:
+    """Waits for the projector to write a dead one."""
+    async with asyncio.timeout(60):
+        while True:
+            for letter in await read_letters(log, ["likes.dead"]):
+                if letter.state == DEAD and (after is None or letter.id != after.id):
+                    return letter
