@@ -24,6 +24,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from millrace.deadlines import Deadlines
 from millrace.errors import Exhausted
 from millrace.log.position_token import PositionTokens
 from millrace.observe import metrics, trace
@@ -55,7 +56,8 @@ class Frame:
         self._parts = parts
         self._settings = parts.settings
         self._sessions = Sessions(parts)
-        self._limits = Limits(parts)
+        self._deadlines = Deadlines()
+        self._limits = Limits(parts, self._deadlines)
         identity = parts.control.identity
         self._tokens = PositionTokens(
             identity.key("position token"), identity.log_id, parts.settings.verified_tokens_max
@@ -156,7 +158,7 @@ class Frame:
         until_s = _until_s(rpc, context)
         if until_s <= asyncio.get_running_loop().time():
             raise TimeoutError
-        async with asyncio.timeout_at(until_s if until_s < math.inf else None):
+        with self._deadlines.at(until_s):
             request: Any = None if rpc.takes_stream else rpc.read(sent)
             caller = None
             if not rpc.open_to_all:

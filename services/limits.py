@@ -14,6 +14,7 @@ from typing import Any
 
 from millrace.auth import names
 from millrace.auth.access_token import Caller
+from millrace.deadlines import Deadlines, Limit
 from millrace.errors import Exhausted, InvalidRequest
 from millrace.log.partitioner import key_of
 from services.parts import Parts
@@ -30,8 +31,9 @@ _FREE: AbstractContextManager[None] = nullcontext()
 class Limits:
     """One a process."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, deadlines: Deadlines) -> None:
         settings = parts.settings
+        self._deadlines = deadlines
         self._keys = parts.keys
         self._rates = parts.rates
         self._idle_max_s = settings.stream_idle_max_s
@@ -40,7 +42,7 @@ class Limits:
         self._request_wait_s = settings.request_wait_s
         self._arriving_max = settings.grpc_calls_max
         # Calls whose request has not come yet, oldest first.
-        self._arriving: dict[asyncio.Timeout, None] = {}
+        self._arriving: dict[Limit, None] = {}
         self._streams = 0
         self._streams_by_user: defaultdict[int, int] = defaultdict(int)
 
@@ -50,12 +52,12 @@ class Limits:
         Raises TimeoutError when it does not come in `request_wait_s`, or is the oldest that more
         than `grpc_calls_max` wait for; InvalidRequest when the client ends without it.
         """
-        async with asyncio.timeout(self._request_wait_s) as patience:
+        with self._deadlines.within(self._request_wait_s) as patience:
             self._arriving[patience] = None
             if len(self._arriving) > self._arriving_max:
                 oldest = next(iter(self._arriving))
                 del self._arriving[oldest]
-                oldest.reschedule(0.0)
+                oldest.end()
             try:
                 request = await context.read()
             finally:
@@ -94,7 +96,7 @@ class Limits:
         """
         messages = aiter(sent)
         while True:
-            async with asyncio.timeout(self._idle_max_s):
+            with self._deadlines.within(self._idle_max_s):
                 one = await anext(messages, None)
             if one is None:
                 return
@@ -106,7 +108,7 @@ class Limits:
         behind what is not read no status could be sent, either.
         """
         try:
-            async with asyncio.timeout(self._idle_max_s):
+            with self._deadlines.within(self._idle_max_s):
                 await context.write(item)
         except TimeoutError:
             raise asyncio.CancelledError from None

@@ -14,6 +14,7 @@ import binascii
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -30,6 +31,7 @@ FOREIGN_MAX = 4
 TOKENS_MAX = 16
 TEXT_BYTES_MAX = 180
 _MAC_BYTES = 12
+_KEYS_MAX = 16
 _TAG_MASK = (1 << 32) - 1
 
 Foreign = tuple[str, int, int]
@@ -109,18 +111,17 @@ class PositionToken:
 
 
 def encode(token: PositionToken, key: bytes) -> str:
-    foreign = token.foreign[-FOREIGN_MAX:]
     own = [token.numbers.get(topic, 0) for topic in OWN_TOPICS]
     while own and not own[-1]:
         own.pop()
-    body = PositionTokenBody(
-        partition=token.partition,
-        numbers=own,
-        foreign_topics=[FOREIGN_TOPICS.index(topic) for topic, _, _ in foreign],
-        foreign_partitions=[partition for _, partition, _ in foreign],
-        foreign_numbers=[number for _, _, number in foreign],
-        log_tag=token.log_id & _TAG_MASK,
-    ).SerializeToString(deterministic=True)
+    message = PositionTokenBody(
+        partition=token.partition, numbers=own, log_tag=token.log_id & _TAG_MASK
+    )
+    for topic, partition, number in token.foreign[-FOREIGN_MAX:]:
+        message.foreign_topics.append(FOREIGN_TOPICS.index(topic))
+        message.foreign_partitions.append(partition)
+        message.foreign_numbers.append(number)
+    body = message.SerializeToString()
     return base64.urlsafe_b64encode(body + _mac(body, key, token.log_id)).rstrip(b"=").decode()
 
 
@@ -258,7 +259,15 @@ def _highest(places: Iterable[Foreign]) -> tuple[Foreign, ...]:
 
 
 def _mac(body: bytes, key: bytes, log_id: int) -> bytes:
-    return hmac.digest(key, body + log_id.to_bytes(8, "big"), "sha256")[:_MAC_BYTES]
+    mac = _begun(key).copy()
+    mac.update(body + log_id.to_bytes(8, "big"))
+    return mac.digest()[:_MAC_BYTES]
+
+
+# To take in the key is most of what a signature costs, so it is done once a key.
+@lru_cache(_KEYS_MAX)
+def _begun(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def _invalid() -> InvalidRequest:

@@ -3,7 +3,9 @@
 aiokafka with idempotence retries a batch for ever, and when the broker refuses one for good it
 has used up sequence numbers that the broker never saw: each later batch of that partition is
 then refused as well. So every append has a deadline of its own, and after a refusal the
-producer is replaced by a new one.
+producer is replaced by a new one. It is given up, too, with all that it still holds, when the
+broker has not taken an event within `append_timeout_s`: sent later, the event could undo what its
+writer has written meanwhile through another process.
 
 Its linger holds each partition's batch by itself, so that each goes in a request of its own, and
 holds one who writes alone as well. So appends take turns here instead: what comes while others
@@ -25,6 +27,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from millrace.deadlines import Deadlines
 from millrace.errors import FailedPrecondition, InvalidRequest, OutcomeUnknown, StoreUnavailable
 from millrace.log.kafka_errors import unavailable
 from millrace.settings import Settings
@@ -40,6 +43,7 @@ class Producer:
         self._partitions: dict[str, int] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._turns = Turns(settings.append_pause_ms / 1000)
+        self._deadlines = Deadlines()
 
     async def append(
         self,
@@ -54,7 +58,7 @@ class Producer:
         producer = None
         accepted = False
         try:
-            async with asyncio.timeout(timeout_s):
+            with self._deadlines.within(timeout_s):
                 await self._turns.next()
                 producer = self._live or await self._start()
                 delivery = await producer.send(
@@ -86,6 +90,8 @@ class Producer:
             return await bulk.finish()
         except (KafkaError, TimeoutError, OSError) as error:
             accepted = bulk is not None and bulk.begun
+            if accepted and producer is not None and isinstance(error, TimeoutError):
+                self._retire(producer, patience_s=0)
             raise self._failed(producer, error, accepted=accepted) from error
 
     async def check_partitions(self, topic: str, expected: int, timeout_s: float) -> None:
@@ -149,6 +155,7 @@ class Producer:
     ) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
             if accepted:
+                # Whether it is given up is `_give_up_unless`'s to say: this wait may be short.
                 return OutcomeUnknown("the log has not acknowledged the event in time")
             return unavailable(error)
         # A full buffer, or a topic that is not there (yet), do the producer no harm.
@@ -159,10 +166,29 @@ class Producer:
             return OutcomeUnknown(f"the log refused a batch: {type(error).__name__}")
         return unavailable(error)
 
-    def _retire(self, producer: AIOKafkaProducer) -> None:
+    def _give_up_unless(self, delivery: asyncio.Future[Any], producer: AIOKafkaProducer) -> None:
+        """Gives the producer up unless the event is delivered within `append_timeout_s`."""
+
+        def look() -> None:
+            if not delivery.done():
+                self._retire(producer, patience_s=0)
+
+        timer = asyncio.get_running_loop().call_later(self._settings.append_timeout_s, look)
+
+        def ended(delivery: asyncio.Future[Any]) -> None:
+            timer.cancel()
+            # Read here, too: who waited for it may have gone.
+            if not delivery.cancelled():
+                delivery.exception()
+
+        delivery.add_done_callback(ended)
+
+    def _retire(self, producer: AIOKafkaProducer, *, patience_s: float | None = None) -> None:
         if self._live is producer:
             self._live = None
-            task = asyncio.create_task(_stop(producer, self._settings.append_timeout_s))
+            if patience_s is None:
+                patience_s = self._settings.append_timeout_s
+            task = asyncio.create_task(_stop(producer, patience_s))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 

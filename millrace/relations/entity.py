@@ -78,17 +78,19 @@ class Entity:
         _bounded(self.name, keys)
         return await store.get_many(self.table, keys) if keys else {}
 
-    async def get_linked(
-        self, store: ViewStore, keys: Sequence[Key], column: str, other: "Entity"
-    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
-        """As `get_many`, and with it what `column` of these rows names in `other`, ended rows of
-        which are left out as well.
+    async def numbers(self, store: ViewStore, keys: Sequence[Key]) -> dict[Key, int]:
+        """As `get_many`, but of each row only the number of its last event."""
+        _bounded(self.name, keys)
+        return await store.numbers(self.table, keys) if keys else {}
+
+    async def linked(
+        self, store: ViewStore, keys: Sequence[Key], column: str, other: "Entity", wanted: str
+    ) -> dict[Key, tuple[Scalar, Scalar | None]]:
+        """As `get_many`, but of each row only `column`, and `wanted` of what that names in `other`;
+        None where that does not stand.
         """
         _bounded(self.name, keys)
-        if not keys:
-            return {}, {}
-        rows, others = await store.get_linked(self.table, keys, column, other.table)
-        return _standing(rows), _standing(others)
+        return await store.linked(self.table, keys, column, other.table, wanted) if keys else {}
 
     async def claimed_by(
         self, store: ViewStore, actor_id: int, request_id: bytes

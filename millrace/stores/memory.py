@@ -8,7 +8,7 @@ from itertools import chain, islice
 from operator import itemgetter
 
 from millrace.errors import Bug, FailedPrecondition, PositionMoved
-from millrace.stores.changes import Batch, Key
+from millrace.stores.changes import Batch, Key, Scalar
 from millrace.stores.fold import ClaimKey, ClaimRow, EdgeFinal, Row, fold, wanted
 from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
 from millrace.stores.schema import SHARDS, EdgeTable, RowTable, ViewSchema
@@ -120,12 +120,21 @@ class MemoryStore:
             if key in rows
         }
 
-    async def get_linked(
-        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable
-    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
+    async def numbers(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, int]:
         rows = await self.get_many(table, keys)
-        linked = dict.fromkeys((row.values[column],) for row in rows.values())
-        return rows, await self.get_many(other, list(linked))
+        return {key: row.number for key, row in rows.items() if not row.ended}
+
+    async def linked(
+        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable, wanted: str
+    ) -> dict[Key, tuple[Scalar, Scalar | None]]:
+        found: dict[Key, tuple[Scalar, Scalar | None]] = {}
+        for key, row in (await self.get_many(table, keys)).items():
+            named = row.values[column]
+            theirs = self._rows[other.name].get((named,))
+            stands = theirs is not None and not theirs.ended
+            if not row.ended:
+                found[key] = named, theirs.values[wanted] if theirs and stands else None
+        return found
 
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
         if not table.claimed:

@@ -1,4 +1,4 @@
-"""What a view store can do: apply, get_many, claims, edges, page, merged_page, count, positions.
+"""What a view store can do: apply; reads of rows, claims, edges, pages, counts; positions.
 
 `postgres` is the real one, `memory` its twin; one contract suite for both. Not SQL: a store
 that is not relational fits behind it as well.
@@ -7,7 +7,7 @@ that is not relational fits behind it as well.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from millrace.stores.changes import Batch, Key
+from millrace.stores.changes import Batch, Key, Scalar
 from millrace.stores.fold import ClaimKey, ClaimRow, Row
 from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
 
@@ -80,11 +80,14 @@ class ViewStore(Protocol):
     async def get_many(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
         """Rows by key, ended ones included; absent keys are left out."""
 
-    async def get_linked(
-        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable
-    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
-        """As `get_many`, and with it the rows of `other` whose id stands in `column` of those that
-        are found: one read of one moment instead of two.
+    async def numbers(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, int]:
+        """The number of each row that stands, by key: for what is asked on every call."""
+
+    async def linked(
+        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable, wanted: str
+    ) -> dict[Key, tuple[Scalar, Scalar | None]]:
+        """By key, of each row that stands: `column`, an id of `other`, and `wanted` of that row;
+        None where that does not stand. One read of one moment instead of two.
         """
 
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:

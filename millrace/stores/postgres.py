@@ -12,14 +12,13 @@ from contextlib import asynccontextmanager
 from millrace.errors import StoreUnavailable
 from millrace.settings import Settings
 from millrace.stores import postgres_positions, postgres_reads
-from millrace.stores.changes import Batch, Key
+from millrace.stores.changes import Batch, Key, Scalar
 from millrace.stores.fold import ClaimKey, ClaimRow, Row
 from millrace.stores.migrate import check_schema
 from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
 from millrace.stores.postgres_apply import (
     apply_batch,
     read_claims,
-    read_linked,
     read_rows,
     row_of,
 )
@@ -104,15 +103,23 @@ class PostgresStore:
             async with self._connection() as connection:
                 return await read_rows(connection, table, keys)
 
-    async def get_linked(
-        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable
-    ) -> tuple[dict[Key, Row], dict[Key, Row]]:
+    async def numbers(self, table: RowTable, keys: Sequence[Key]) -> dict[Key, int]:
         check_keys(table, keys)
         if not keys:
-            return {}, {}
+            return {}
         with reading(table.name):
             async with self._connection() as connection:
-                return await read_linked(connection, table, keys, column, other)
+                return await postgres_reads.numbers(connection, table, keys)
+
+    async def linked(
+        self, table: RowTable, keys: Sequence[Key], column: str, other: RowTable, wanted: str
+    ) -> dict[Key, tuple[Scalar, Scalar | None]]:
+        check_keys(table, keys)
+        if not keys:
+            return {}
+        with reading(table.name):
+            async with self._connection() as connection:
+                return await postgres_reads.linked(connection, table, keys, column, other, wanted)
 
     async def claims(self, table: RowTable, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRow]:
         if not keys:

@@ -25,7 +25,7 @@ from millrace.stores.fold import (
     wanted,
 )
 from millrace.stores.postgres_pool import Connection
-from millrace.stores.row_sql import linked_sql, row_sql
+from millrace.stores.row_sql import row_sql
 from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
 
 # $1 view, then by position: $2 topics, $3 partitions, $4 starts, $5 ends.
@@ -63,22 +63,6 @@ async def read_rows(connection: Connection, table: RowTable, keys: Iterable[Key]
     columns = list(zip(*keys, strict=True))
     records = await connection.fetch(row_sql(table).read, *columns)
     return dict(row_of(table, record) for record in records)
-
-
-async def read_linked(
-    connection: Connection, table: RowTable, keys: Iterable[Key], column: str, other: RowTable
-) -> tuple[dict[Key, Row], dict[Key, Row]]:
-    statement, arrays = linked_sql(table, column, other), list(zip(*keys, strict=True))
-    width = len(table.key) + len(table.columns) + 2
-    rows, others = {}, {}
-    for record in await connection.fetch(statement, *arrays):
-        parts = tuple(record)
-        key, row = row_of(table, parts[:width])
-        rows[key] = row
-        if parts[width] is not None:
-            key, row = row_of(other, parts[width:])
-            others[key] = row
-    return rows, others
 
 
 async def read_claims(

@@ -1,14 +1,34 @@
 """Reads of one connection. The caller names errors and bounds what it asks for."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
+from millrace.stores.changes import Key, Scalar
 from millrace.stores.edge_sql import count_scan_sql, count_sql, edge_sql
 from millrace.stores.port import EdgeRow
 from millrace.stores.postgres_pool import Connection
-from millrace.stores.schema import EdgeTable
+from millrace.stores.row_sql import linked_sql, numbers_sql
+from millrace.stores.schema import EdgeTable, RowTable
 
 _ID_MIN = -(2**63)
 _ID_MAX = 2**63 - 1
+
+
+async def numbers(connection: Connection, table: RowTable, keys: Iterable[Key]) -> dict[Key, int]:
+    records = await connection.fetch(numbers_sql(table), *zip(*keys, strict=True))
+    return {tuple(key): number for *key, number in records}
+
+
+async def linked(
+    connection: Connection,
+    table: RowTable,
+    keys: Iterable[Key],
+    column: str,
+    other: RowTable,
+    wanted: str,
+) -> dict[Key, tuple[Scalar, Scalar | None]]:
+    statement = linked_sql(table, column, other, wanted)
+    records = await connection.fetch(statement, *zip(*keys, strict=True))
+    return {tuple(key): (named, found) for *key, named, found in records}
 
 
 async def among(

@@ -47,15 +47,21 @@ def row_sql(table: RowTable) -> RowSql:
 
 
 @cache
-def linked_sql(table: RowTable, column: str, other: RowTable) -> str:
-    """$1… one array a key column → whole rows, each followed by the row of `other` whose only key
-    column is `column`, or by nulls.
+def numbers_sql(table: RowTable) -> str:
+    """$1… one array a key column → (key columns, number) of rows that stand."""
+    return _read(quoted(table.name), table.key, (*table.key, _OWN[0]), "AND NOT ended")
+
+
+@cache
+def linked_sql(table: RowTable, column: str, other: RowTable, wanted: str) -> str:
+    """$1… one array a key column → (key columns, `column`, `wanted` or null) of rows that stand;
+    `wanted` is of the row of `other` whose only key column is `column`.
     """
-    theirs = _names((*other.key, *other.columns, *_OWN))
-    return f"""SELECT t.*, o.* FROM ({row_sql(table).read}) t
+    found = _read(quoted(table.name), table.key, (*table.key, Column(column)), "AND NOT ended")
+    return f"""SELECT t.*, o.* FROM ({found}) t
 LEFT JOIN LATERAL (
-  SELECT {theirs} FROM {quoted(other.name)}
-  WHERE {quoted(other.key[0].name)} = t.{quoted(column)} LIMIT 1
+  SELECT {quoted(wanted)} FROM {quoted(other.name)}
+  WHERE {quoted(other.key[0].name)} = t.{quoted(column)} AND NOT ended LIMIT 1
 ) o ON true"""
 
 
@@ -67,11 +73,11 @@ def _arrays(columns: Sequence[Column]) -> str:
     return ", ".join(f"${n}::{PG_TYPES[column.type]}[]" for n, column in enumerate(columns, 1))
 
 
-def _read(name: str, key: Sequence[Column], columns: Sequence[Column]) -> str:
+def _read(name: str, key: Sequence[Column], columns: Sequence[Column], more: str = "") -> str:
     wanted = ", ".join(f"k{n}" for n in range(len(key)))
     same = " AND ".join(f"{quoted(column.name)} = w.k{n}" for n, column in enumerate(key))
     return f"""SELECT t.* FROM unnest({_arrays(key)}) AS w ({wanted})
-CROSS JOIN LATERAL (SELECT {_names(columns)} FROM {name} WHERE {same} LIMIT 1) t"""
+CROSS JOIN LATERAL (SELECT {_names(columns)} FROM {name} WHERE {same} {more} LIMIT 1) t"""
 
 
 def _insert(name: str, columns: Sequence[Column]) -> str:

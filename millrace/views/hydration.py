@@ -90,17 +90,16 @@ async def media_items(
 
 async def media_facts(store: ViewStore, media_ids: Sequence[int]) -> dict[int, policy.MediaFacts]:
     """What the policy asks about media that stand, by id. At most 100."""
-    # Rows, not users.by_id: what the policy asks needs no handles, hence no second read.
-    rows, authors = await MEDIA.get_linked(
-        store, [(media_id,) for media_id in media_ids], "author_id", USERS
+    # Not users.by_id: what the policy asks needs no handles, hence no second read.
+    found = await MEDIA.linked(
+        store, [(media_id,) for media_id in media_ids], "author_id", USERS, "deactivated"
     )
-    facts = {}
-    for key, row in rows.items():
-        author_id = cast(int, row.values["author_id"])
-        author = authors.get((author_id,))
-        stands = author is not None and not author.values["deactivated"]
-        facts[cast(int, key[0])] = policy.MediaFacts(author_id, author_stands=stands)
-    return facts
+    return {
+        cast(int, key[0]): policy.MediaFacts(
+            cast(int, author_id), author_stands=deactivated is False
+        )
+        for key, (author_id, deactivated) in found.items()
+    }
 
 
 async def comment_items(store: ViewStore, comment_ids: Sequence[int]) -> dict[int, CommentItem]:

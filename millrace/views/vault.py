@@ -110,18 +110,18 @@ async def session_states(
     """By session; one whose family the view does not know is left out. At most 100
     keys, and a session takes `SESSION_KEYS`.
     """
-    # On every call, so rows as they are.
+    # On every call, so without the boxes.
     keys: list[Key] = []
     for user_id, family in sessions:
         keys += ((user_id, _FAMILY, family), (user_id, _REVOKED, family), (user_id, _SESSIONS, b""))
-    rows = await VAULT.get_many(store, keys)
+    numbers = await VAULT.numbers(store, keys)
     return {
         session: SessionState(
-            revoked=(session[0], _REVOKED, session[1]) in rows,
-            generation=ended.number if (ended := rows.get((session[0], _SESSIONS, b""))) else 0,
+            revoked=(session[0], _REVOKED, session[1]) in numbers,
+            generation=numbers.get((session[0], _SESSIONS, b""), 0),
         )
         for session in sessions
-        if (session[0], _FAMILY, session[1]) in rows
+        if (session[0], _FAMILY, session[1]) in numbers
     }
 
 

@@ -11,7 +11,7 @@ from millrace.settings import Settings
 from millrace.stores import ddl
 from millrace.stores.edge_sql import count_sql, edge_sql
 from millrace.stores.postgres_pool import open_pool
-from millrace.stores.row_sql import linked_sql, row_sql
+from millrace.stores.row_sql import linked_sql, numbers_sql, row_sql
 from tests.contract.view_stores import emptied
 from tests.sample_view import BONDS, CELLS, ITEMS, SAMPLE, SHELF
 
@@ -25,7 +25,8 @@ STATEMENTS = {
     "merged page": (edge_sql(SHELF).merged_page, (ONE, "9", "10")),
     "count": (count_sql("bonds_count"), (ONE,)),
     "rows": (row_sql(ITEMS).read, (ONE,)),
-    "rows with those that they name": (linked_sql(ITEMS, "owner_id", ITEMS), (ONE,)),
+    "numbers": (numbers_sql(ITEMS), (ONE,)),
+    "rows with those that they name": (linked_sql(ITEMS, "owner_id", ITEMS, "title"), (ONE,)),
     "rows by five columns": (row_sql(CELLS).read, (ONE, ONE, "'{a}'", "'{a}'", YES)),
     "claims": (row_sql(ITEMS).read_claims, (ONE, "'{a}'")),
 }

@@ -106,13 +106,21 @@ class TestRows:
         assert await store.get_many(ITEMS, []) == {}
 
     async def test_rows_come_with_those_that_a_column_names(self, store: ViewStore) -> None:
-        await apply(store, item(1, 7, 1, b"r1"), item(5, 1, 2, b"r2"), item(6, 1, 3, b"r3"))
-        await apply(store, item(8, 9, 4, b"r4"), item_end(1, 7, 5))
-        assert await store.get_linked(ITEMS, [(5,), (6,), (8,), (99,)], "owner_id", ITEMS) == (
-            await store.get_many(ITEMS, [(5,), (6,), (8,)]),
-            await store.get_many(ITEMS, [(1,)]),
-        )
-        assert await store.get_linked(ITEMS, [], "owner_id", ITEMS) == ({}, {})
+        await apply(store, item(1, 7, 1, b"r1"), item(5, 1, 2, b"r2", title="five"))
+        await apply(store, item(8, 9, 3, b"r3"), item(3, 5, 4, b"r4"), item_end(1, 7, 5))
+        keys = [(1,), (3,), (5,), (8,), (99,)]
+        assert await store.linked(ITEMS, keys, "owner_id", ITEMS, "title") == {
+            (3,): (5, "five"),
+            (5,): (1, None),
+            (8,): (9, None),
+        }
+        assert await store.linked(ITEMS, [], "owner_id", ITEMS, "title") == {}
+
+    async def test_numbers_are_of_rows_that_stand(self, store: ViewStore) -> None:
+        await apply(store, item(5, 1, 1, b"r1"), item(6, 1, 2, b"r2"), item_end(6, 1, 3))
+        await apply(store, title(5, 1, 4, "mine"))
+        assert await store.numbers(ITEMS, [(5,), (6,), (99,)]) == {(5,): 4}
+        assert await store.numbers(ITEMS, []) == {}
 
     async def test_the_first_request_of_an_actor_creates(self, store: ViewStore) -> None:
         await apply(store, item(5, 1, 1, b"r1"), item(6, 1, 2, b"r1"), item(5, 2, 3, b"r1"))
