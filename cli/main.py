@@ -24,6 +24,7 @@ from cli import (
     status,
     topics,
     trace,
+    traffic,
     up,
     version,
 )
@@ -42,6 +43,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     topics.topics,
     keys.keys,
     load_graph.load_graph,
+    traffic.traffic,
     bench.bench,
     owed.owed,
     audit.audit,

@@ -85,7 +85,7 @@ def _traffic(traffic: Report) -> list[str]:
         charts.latencies(traffic, "p99"),
     ]
     if traffic.failures:
-        parts.append(charts.bars("Errors by reason", traffic.failures))
+        parts.append(charts.errors(traffic))
     return parts
 
 

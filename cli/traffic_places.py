@@ -100,12 +100,13 @@ class WithStores:
 
 
 class ByCalls:
-    """Any installation, by its addresses."""
+    """Any installation, by its addresses. The checks wait for answers for `patience_s`."""
 
     registers = True
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], *, patience_s: float = PATIENCE_S) -> None:
         self.addresses = addresses
+        self._patience_s = patience_s
 
     async def people(
         self, workers: Workers, following: Sequence[Sequence[int]], run: str, told: Told
@@ -118,7 +119,9 @@ class ByCalls:
         self, client: Client, sessions: Sequence[Session], acknowledged: Acknowledged, told: Told
     ) -> AsyncIterator[Check]:
         oracle = oracle_told(acknowledged)
-        served = Served(client, sessions, oracle, doubt=acknowledged.doubt, patience_s=PATIENCE_S)
+        served = Served(
+            client, sessions, oracle, doubt=acknowledged.doubt, patience_s=self._patience_s
+        )
         async for check in served.all():
             yield check
 

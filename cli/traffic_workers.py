@@ -17,9 +17,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import grpc
+
 from cli.processes import ROOT
 from deploy.local.child import bound_argv
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, StoreUnavailable
 from millrace.traffic.orders import (
     LINE_BYTES_MAX,
     Handed,
@@ -33,6 +35,7 @@ from millrace.traffic.record import Acknowledged, Record
 from millrace.traffic.tally import Tally
 
 T = TypeVar("T")
+_REACHABLE_S = 5.0
 # How many of all are done: (done, total).
 Told = Callable[[int, int], None]
 
@@ -183,8 +186,26 @@ def _seen(ticks: Any) -> Seen:
     return seen or Seen()
 
 
+async def reachable(address: str) -> None:
+    """Raises StoreUnavailable at once when nothing listens there, or when nobody answers soon."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                raise StoreUnavailable(f"nothing answers at {address}")
+            try:
+                async with asyncio.timeout(_REACHABLE_S):
+                    await channel.wait_for_state_change(state)
+            except TimeoutError:
+                raise StoreUnavailable(f"nothing answers at {address}") from None
+            state = channel.get_state()
+
+
 @asynccontextmanager
 async def working(orders: Sequence[Order]) -> AsyncIterator[Workers]:
+    """Raises StoreUnavailable when nothing answers at an address."""
+    for address in {order.address for order in orders}:
+        await reachable(address)
     workers: list[_Worker] = []
     try:
         for order in orders:

@@ -6,6 +6,7 @@ so that PostgreSQL's shared buffers and Kafka's mapped indexes are not counted a
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,18 +94,20 @@ def pids_of_stack(file: Path) -> dict[str, list[int]]:
 
 
 def _taken(pids: Mapping[str, Sequence[int]]) -> dict[str, _Taken]:
+    children: dict[int, list[psutil.Process]] = {}
+    processes = {process.pid: process for process in psutil.process_iter(["ppid"])}
+    for process in processes.values():
+        children.setdefault(process.info["ppid"], []).append(process)
     found = {}
     for name, those in pids.items():
-        taken = _Taken()
-        for pid in those:
-            try:
-                root = psutil.Process(pid)
-                for process in (root, *root.children(recursive=True)):
-                    _add(taken, process)
-            except psutil.Error:
-                # It ended meanwhile: what is left of it counts.
-                continue
-        found[name] = taken
+        taken = found[name] = _Taken()
+        left = [processes[pid] for pid in those if pid in processes]
+        while left:
+            process = left.pop()
+            left += children.get(process.pid, [])
+            # One that ended meanwhile counts no more.
+            with contextlib.suppress(psutil.Error):
+                _add(taken, process)
     return found
 
 

@@ -30,7 +30,8 @@ class RpcFigures:
 @dataclass(frozen=True, slots=True)
 class WindowFigures:
     """The calls that were to start in one stretch of the run, which begins at `at_s`. `offered`:
-    dropped ones included. `p50_ms` and `p99_ms` by RPC, where one succeeded.
+    dropped ones included; `failures_per_s` by reason; `p50_ms` and `p99_ms` by RPC, where one
+    succeeded.
     """
 
     at_s: float
@@ -39,6 +40,7 @@ class WindowFigures:
     refused_per_s: float
     errors_per_s: float
     dropped_per_s: float
+    failures_per_s: Mapping[str, float]
     p50_ms: Mapping[str, float]
     p99_ms: Mapping[str, float]
 
@@ -71,9 +73,6 @@ class Report:
 def report_of(record: Record) -> Report:
     tally = record.tally
     total = tally.sum()
-    failures = Counter(total.outcomes)
-    for outcome in (OK, SKIPPED, DROPPED):
-        failures.pop(outcome, None)
     rpcs = tally.rpcs
     return Report(
         seconds=record.seconds,
@@ -86,7 +85,7 @@ def report_of(record: Record) -> Report:
         refused=total.refused,
         outstanding_max=record.outstanding_max,
         late_p99_ms=tally.late.ms(99),
-        failures=dict(failures.most_common()),
+        failures=dict(_failures(total).most_common()),
         by_rpc=tuple(_of_rpc(rpc, tally.sum(rpc), record.seconds) for rpc in rpcs),
         window_s=tally.window_s,
         windows=tuple(_of_window(tally, window, rpcs) for window in range(tally.windows)),
@@ -118,9 +117,16 @@ def _of_window(tally: Tally, window: int, rpcs: Sequence[str]) -> WindowFigures:
         refused_per_s=_per_s(total.refused, seconds),
         errors_per_s=_per_s(total.failed - total.refused, seconds),
         dropped_per_s=_per_s(dropped, seconds),
+        failures_per_s={why: _per_s(count, seconds) for why, count in _failures(total).items()},
         p50_ms={rpc: latencies.ms(50) for rpc, latencies in answered.items()},
         p99_ms={rpc: latencies.ms(99) for rpc, latencies in answered.items()},
     )
+
+
+def _failures(cell: Cell) -> Counter[str]:
+    """By reason."""
+    left_out = (OK, SKIPPED, DROPPED)
+    return Counter({why: count for why, count in cell.outcomes.items() if why not in left_out})
 
 
 def _per_s(count: int, seconds: float) -> float:
