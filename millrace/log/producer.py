@@ -56,7 +56,8 @@ class Producer:
     ) -> int:
         """The offset of the acknowledged record. Errors as `Log.append`."""
         producer = None
-        accepted = False
+        delivery: asyncio.Future[Any] | None = None
+        until_s = 0.0
         try:
             with self._deadlines.within(timeout_s):
                 await self._turns.next()
@@ -65,14 +66,17 @@ class Producer:
                     topic, value, key, partition, headers=list(headers.items())
                 )
                 # From here on aiokafka sends it, whether or not somebody waits.
-                accepted = True
-                done = await delivery
+                until_s = asyncio.get_running_loop().time() + self._settings.append_timeout_s
+                done = await asyncio.shield(delivery)
         except (KafkaError, TimeoutError, OSError) as error:
+            accepted = delivery is not None
             if isinstance(error, MessageSizeTooLargeError) and not accepted:
                 raise InvalidRequest("the event is too large", reason="EVENT_TOO_LARGE") from error
             raise self._failed(producer, error, accepted=accepted) from error
         finally:
             self._turns.end()
+            if producer is not None and delivery is not None and not delivery.done():
+                self._give_up_at(until_s, producer, delivery)
         return _offset(done)
 
     async def append_many(
@@ -155,7 +159,7 @@ class Producer:
     ) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
             if accepted:
-                # Whether it is given up is `_give_up_unless`'s to say: this wait may be short.
+                # Not given up here: this wait may have been a short one.
                 return OutcomeUnknown("the log has not acknowledged the event in time")
             return unavailable(error)
         # A full buffer, or a topic that is not there (yet), do the producer no harm.
@@ -166,18 +170,19 @@ class Producer:
             return OutcomeUnknown(f"the log refused a batch: {type(error).__name__}")
         return unavailable(error)
 
-    def _give_up_unless(self, delivery: asyncio.Future[Any], producer: AIOKafkaProducer) -> None:
-        """Gives the producer up unless the event is delivered within `append_timeout_s`."""
+    def _give_up_at(
+        self, until_s: float, producer: AIOKafkaProducer, delivery: asyncio.Future[Any]
+    ) -> None:
+        """Unless it is delivered until then, by the loop's clock. Nobody waits for it any more."""
 
         def look() -> None:
             if not delivery.done():
                 self._retire(producer, patience_s=0)
 
-        timer = asyncio.get_running_loop().call_later(self._settings.append_timeout_s, look)
+        timer = asyncio.get_running_loop().call_at(until_s, look)
 
         def ended(delivery: asyncio.Future[Any]) -> None:
             timer.cancel()
-            # Read here, too: who waited for it may have gone.
             if not delivery.cancelled():
                 delivery.exception()
 
