@@ -1,6 +1,8 @@
 """CPU time of the bench, of its servers and of every other process that it started."""
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import psutil
 
@@ -17,6 +19,15 @@ def spent_us(names: Mapping[int, str]) -> dict[str, float]:
         name = names.get(child.pid, "other")
         spent[name] = spent.get(name, 0.0) + _of_tree(child)
     return spent
+
+
+def waited_s(pid: int) -> float:
+    """How long the main thread of a process was ready to run so far, and had no core; 0 where the
+    system does not tell.
+    """
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _of_tree(process: psutil.Process) -> float:

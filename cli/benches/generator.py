@@ -74,22 +74,25 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`phases`: (calls a second, seconds), one after the other. `good_ms`: the latency up to
-    which an answer is good. Connections are spread evenly over `addresses`.
+    """`phases`: (calls a second, seconds), one after the other. Calls of the first `warm_s` are
+    made and not counted. `good_ms`: the latency up to which an answer is good. Connections are
+    spread evenly over `addresses`.
     """
 
     addresses: list[str]
     phases: list[tuple[float, float]]
     good_ms: float
+    warm_s: float = 0.0
     bucket_s: float = 1.0
 
 
 @dataclass(slots=True)
 class Done:
     """`codes`: calls by status, an unsent one is -1, a lost one -2. Quantiles are those of the
-    answers and those of the refusals. `buckets`: by intended start, how many were offered, were
-    good, and the p99 of the answers. `late_ms`: p99 of how late calls were sent. Pairs are
-    session * len(media_ids) + item.
+    answers, of the refusals, and of the refusals before anything was counted (`onset_ms`).
+    `buckets`: by intended start, how many were offered, were good, and the p99 of the answers.
+    `late_ms`: p99 of how late calls were sent. Pairs are session * len(media_ids) + item, of all
+    calls.
     """
 
     seconds: float
@@ -97,6 +100,7 @@ class Done:
     codes: dict[str, int] = field(default_factory=dict)
     answers_ms: dict[str, float] = field(default_factory=dict)
     refusals_ms: dict[str, float] = field(default_factory=dict)
+    onset_ms: dict[str, float] = field(default_factory=dict)
     buckets: list[tuple[int, int, float]] = field(default_factory=list)
     late_ms: float = 0.0
     cpu_s: float = 0.0
@@ -216,6 +220,7 @@ class _Load:
         self._codes: Counter[int] = Counter()
         self._answers: list[tuple[float, float]] = []
         self._refusals_s: list[float] = []
+        self._onset_s: list[float] = []
         self._intended: list[float] = []
         self._late_s: list[float] = []
         self._done = Done(0.0)
@@ -275,29 +280,33 @@ class _Load:
             self._running -= 1
             if not self._running:
                 self._none.set()
-            self._codes[code] += 1
-            if code == _OK:
+            counts = at_s >= self._turn.warm_s
+            if code == _REFUSED:
+                (self._refusals_s if counts else self._onset_s).append(took_s)
+            elif code == _OK and counts:
                 self._answers.append((at_s, took_s))
-            elif code == _REFUSED:
-                self._refusals_s.append(took_s)
+            if counts:
+                self._codes[code] += 1
             self._people.ended(self._done, name, session, pair, code, end)
 
         self._running += 1
-        self._intended.append(at_s)
+        if at_s >= self._turn.warm_s:
+            self._intended.append(at_s)
         connection.call(self._people.block(name, session, address), message, ended)
 
     def _summed(self) -> Done:
         done, turn = self._done, self._turn
-        done.seconds = self._planned_s
+        done.seconds = self._planned_s - turn.warm_s
         done.codes = {str(code): count for code, count in sorted(self._codes.items())}
         done.answers_ms = _quantiles_ms([took_s for _, took_s in self._answers])
         done.refusals_ms = _quantiles_ms(self._refusals_s)
+        done.onset_ms = _quantiles_ms(self._onset_s)
         done.late_ms = _quantiles_ms(self._late_s).get("p99", 0.0)
         good_s, count = turn.good_ms / 1000, int(np.ceil(done.seconds / turn.bucket_s))
-        offered = Counter(int(at_s / turn.bucket_s) for at_s in self._intended)
+        offered = Counter(int((at_s - turn.warm_s) / turn.bucket_s) for at_s in self._intended)
         took: list[list[float]] = [[] for _ in range(count)]
         for at_s, took_s in self._answers:
-            took[int(at_s / turn.bucket_s)].append(took_s)
+            took[int((at_s - turn.warm_s) / turn.bucket_s)].append(took_s)
         for number, those in enumerate(took):
             good = sum(one <= good_s for one in those)
             p99 = _quantiles_ms(those).get("p99", 0.0)

@@ -2,9 +2,10 @@
 
 The capacity is found first: the offered rate rises until the good answers no longer do. Then
 half of it up to three times it is offered, an open-loop mix with feed reads, to two server
-processes that admit and to two that let all in; then twice the capacity becomes half of it, and
-the time is taken until answers are as they were before. In the end the views must hold exactly
-the likes that were acknowledged. Draws overload.png beside its figures.
+processes that admit and to two that let all in, and twice the capacity to two that admit and have
+no priority (`grpc_nice` 0); then twice the capacity becomes half of it, and the time is taken until
+answers are as they were before. In the end the views must hold exactly the likes that were
+acknowledged. Draws overload.png beside its figures.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from cli.benches.generator import CONNECTIONS, MIX, Done, Turn, World
 from cli.benches.overload_chart import Point, draw
 from cli.benches.population import append_posts, load_people, log_in, posts_of
 from cli.benches.scrape import counted
-from cli.benches.stand import Stand, Told
+from cli.benches.stand import Stand, Told, Watch
 from cli.processes import ROOT, healthy
 from cli.stores import OpenStores, open_stores
 from deploy.local.child import Child
@@ -35,20 +36,29 @@ from millrace.views import lag
 from millrace.views.likes import LIKES
 
 GOOD_MS = 500.0
-TIMES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
+TIMES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+# Where nobody says how many: all of it ends within five minutes.
+ROUNDS = 2
 SESSIONS = 128
 SERVERS_EACH = 2
 _GRAPH = GRAPHS / "twitch-pt.follows.gz"
 _POSTS_EACH = 4
 _CATCH_UP_S = 120.0
-_FIRST_RATE, _STEP, _RATE_MAX = 100.0, 1.25, 20_000.0
+# Every change of load has so long to settle before it is counted.
+_WARM_S = 1.0
+_FIRST_RATE, _STEP, _RATE_MAX = 150.0, 1.25, 20_000.0
 # A rate that brings less than this more good answers is past the peak.
 _GROWTH_MIN = 1.03
+_TWICE = 2.0
 _RECOVERY_S = 12
 _GOOD_SHARE, _P99_TIMES = 0.97, 1.25
 _PROCESSORS = ("projector", "fanout")
-_ADMITS, _OPEN = "admission", "all let in"
-_OPTIONS = {_ADMITS: {}, _OPEN: {"MILLRACE_ADMISSION_DELAY_MS": "0"}}
+_ADMITS, _OPEN, _EQUAL = "admission", "all let in", "no priority"
+_OPTIONS = {
+    _ADMITS: {},
+    _OPEN: {"MILLRACE_ADMISSION_DELAY_MS": "0"},
+    _EQUAL: {"MILLRACE_GRPC_NICE": "0"},
+}
 
 
 @dataclass(slots=True)
@@ -75,14 +85,16 @@ class _Server:
 
 @dataclass(slots=True)
 class _Taken:
-    """One turn: what was offered in times of the capacity, what came, CPU seconds by process,
-    and the calls that were admitted at its end.
+    """One turn: what was offered in times of the capacity, what came, the cores that each process
+    took, the calls that were admitted at its end, and the share of the time that each server
+    process waited for a core.
     """
 
     times: float
     done: Done
-    cpu_s: dict[str, float]
+    cores: dict[str, float]
     limits: list[float]
+    waited: list[float]
 
     @property
     def point(self) -> Point:
@@ -110,22 +122,34 @@ class _Bench:
         self._pids |= {self._stand.pid(one): one for one in names}
         self._pids[self._generator.pid] = "generator"
 
-    async def turn(self, name: str, times: float, *phases: tuple[float, float]) -> _Taken:
+    async def steady(self, name: str, times: float, rate: float) -> _Taken:
+        return await self.turn(name, times, _WARM_S, (rate, _WARM_S + self._seconds))
+
+    async def turn(
+        self, name: str, times: float, warm_s: float, *phases: tuple[float, float]
+    ) -> _Taken:
         """Returns when everything is applied, so that no turn begins with another's backlog."""
-        before = cpu.spent_us(self._pids)
+        before, waited_s, watch = cpu.spent_us(self._pids), self._waited_s(name), Watch()
         addresses = [server.address for server in self._servers[name]]
-        done = await self._generator.take(Turn(addresses, list(phases), GOOD_MS))
-        after = cpu.spent_us(self._pids)
+        done = await self._generator.take(Turn(addresses, list(phases), GOOD_MS, warm_s))
+        after, seconds = cpu.spent_us(self._pids), watch.seconds
+        waited = [
+            (now_s - then_s) / seconds
+            for now_s, then_s in zip(self._waited_s(name), waited_s, strict=True)
+        ]
         limits = [
             await counted(server.metrics_port, "millrace_admission_limit_calls")
             for server in self._servers[name]
         ]
         self.likes.add(done)
         await lag.wait_until_none(self._stores, SystemClock(), timeout_s=_CATCH_UP_S)
-        spent = {who: (us - before.get(who, 0)) / 1e6 for who, us in after.items()}
-        taken = _Taken(times, done, spent, limits)
+        cores = {who: (us - before.get(who, 0)) / 1e6 / seconds for who, us in after.items()}
+        taken = _Taken(times, done, cores, limits, waited)
         self._stand.told(f"{name}: {_line(taken)}")
         return taken
+
+    def _waited_s(self, name: str) -> list[float]:
+        return [cpu.waited_s(self._stand.pid(f"{name}-{n}")) for n in range(SERVERS_EACH)]
 
     async def capacity(self) -> float:
         """The most good answers a second where all are let in, of rates that rise by a quarter,
@@ -133,7 +157,7 @@ class _Bench:
         """
         best, rate, tired = 0.0, _FIRST_RATE, 0
         while rate < _RATE_MAX:
-            good = (await self.turn(_OPEN, 0.0, (rate, self._seconds))).point.good
+            good = (await self.steady(_OPEN, 0.0, rate)).point.good
             tired = tired + 1 if good < best * _GROWTH_MIN else 0
             best, rate = max(best, good), rate * _STEP
             if tired == 2:
@@ -141,18 +165,19 @@ class _Bench:
         raise MillraceError(f"more than {_RATE_MAX:.0f} calls/s are no load for these processes")
 
     async def curves(self, capacity: float) -> dict[str, list[_Taken]]:
-        """Side by side, so that what else the machine does falls on both."""
-        found: dict[str, list[_Taken]] = {_ADMITS: [], _OPEN: []}
+        """Side by side, so that what else the machine does falls on all."""
+        found: dict[str, list[_Taken]] = {_ADMITS: [], _OPEN: [], _EQUAL: []}
         for times in TIMES:
             for name, points in found.items():
-                points.append(await self.turn(name, times, (capacity * times, self._seconds)))
+                if name != _EQUAL or times == _TWICE:
+                    points.append(await self.steady(name, times, capacity * times))
         return found
 
     async def recovery(self, capacity: float, calm: Done) -> tuple[float, _Taken]:
         """Seconds of half the capacity, after twice, until three in a row were as before it."""
         before_s = max(int(self._seconds), 3)
         phases = ((2 * capacity, before_s), (capacity / 2, _RECOVERY_S))
-        taken = await self.turn(_ADMITS, 2.0, *phases)
+        taken = await self.turn(_ADMITS, _TWICE, 0.0, *phases)
         p99_max = _P99_TIMES * max(p99 for _, _, p99 in calm.buckets)
         after = taken.done.buckets[before_s:]
         fine = [good >= _GOOD_SHARE * offered and p99 <= p99_max for offered, good, p99 in after]
@@ -168,7 +193,7 @@ async def run(effort: Effort, told: Told) -> list[Row]:
         stores = await opened.enter_async_context(open_stores(stand.settings))
         following = read_graph(effort.graph or _GRAPH)
         user_ids, media_ids = await _load(stand, stores, following)
-        servers = {name: await _servers(stand, name) for name in (_ADMITS, _OPEN)}
+        servers = {name: await _servers(stand, name) for name in _OPTIONS}
         told(f"{SESSIONS} people log in")
         persons = range(min(SESSIONS, len(user_ids)))
         sessions = await log_in(servers[_ADMITS][0].address, persons)
@@ -258,10 +283,12 @@ def _rows(
     points = {
         name: [taken.point for one in rounds for taken in one[name]] for name in (_ADMITS, _OPEN)
     }
-    peaks = [max(taken.point.good for of_it in one.values() for taken in of_it) for one in rounds]
-    twice, open_twice = (
-        [taken for one in rounds for taken in one[name] if taken.times == 2.0]
-        for name in (_ADMITS, _OPEN)
+    peaks = [
+        max(taken.point.good for name in (_ADMITS, _OPEN) for taken in one[name]) for one in rounds
+    ]
+    twice, open_twice, equal_twice = (
+        [taken for one in rounds for taken in one[name] if taken.times == _TWICE]
+        for name in (_ADMITS, _OPEN, _EQUAL)
     )
     peak = statistics.median(peaks)
     draw(points, peak, capacity, GOOD_MS, effort.build / "overload.png")
@@ -271,12 +298,10 @@ def _rows(
         f" capacity; {mix}; {SESSIONS} sessions on {CONNECTIONS} connections, each sends its last"
         f" position; good: within {GOOD_MS:.0f} ms of the intended start; two server processes;"
         f" everything on {machine()['cores']} cores, the generator included"
-        f" ({_cpu(twice[0], 'generator'):.2f} cores of them at twice); peak of each round"
+        f" ({twice[0].cores.get('generator', 0.0):.2f} cores of them at twice); peak of each round"
         f" {', '.join(f'{one:.0f}' for one in peaks)}/s, capacity {capacity:.0f}/s; bare part: all"
         " let in"
     )
-    refusals = [taken.done.refusals_ms.get("p99", 0.0) for taken in twice]
-    halves = [taken.done.refusals_ms.get("p50", 0.0) for taken in twice]
     answers = [_p99(taken) for taken in twice]
     seen = f"of {len(likes.standing):,} acknowledged likes; also {wrong['ended']} that were ended"
     return [
@@ -288,7 +313,8 @@ def _rows(
             [taken.point.good / top for taken, top in zip(open_twice, peaks, strict=True)],
         ),
         _row("answers at 2x, p99", "ms", answers, _line(twice[-1]), list(map(_p99, open_twice))),
-        _row("refusals at 2x, p99", "ms", refusals, f"p50 {statistics.median(halves):.1f} ms"),
+        _refusals("refusals at 2x, p99", twice),
+        _refusals("refusals at 2x, p99, no priority", equal_twice),
         _row("recovery", "s", recoveries, "from 2 to 0.5 times: until goodput and p99 are as calm"),
         _row(
             "acknowledged, lost",
@@ -297,6 +323,23 @@ def _rows(
             f"{seen}, and {wrong['refused']} that were refused, are in the view",
         ),
     ]
+
+
+def _refusals(name: str, taken: Sequence[_Taken]) -> Row:
+    """From the intended start; `onset`: in the second that the load took to settle."""
+    p50, onset, waited = (
+        statistics.median(values)
+        for values in (
+            [one.done.refusals_ms.get("p50", 0.0) for one in taken],
+            [one.done.onset_ms.get("p99", 0.0) for one in taken],
+            [share for one in taken for share in one.waited],
+        )
+    )
+    note = (
+        f"p50 {p50:.1f} ms; onset p99 {onset:.1f} ms; a server process waited for a core"
+        f" {waited:.2f} of the time; sent late p99 {max(one.done.late_ms for one in taken):.1f} ms"
+    )
+    return _row(name, "ms", [one.done.refusals_ms.get("p99", 0.0) for one in taken], note)
 
 
 def _row(
@@ -325,18 +368,16 @@ def _p99(taken: _Taken) -> float:
     return taken.done.answers_ms.get("p99", 0.0)
 
 
-def _cpu(taken: _Taken, name: str) -> float:
-    return taken.cpu_s.get(name, 0.0) / taken.done.seconds
-
-
 def _line(taken: _Taken) -> str:
     point, done = taken.point, taken.done
-    busy = ", ".join(f"{who} {_cpu(taken, who):.2f}" for who in sorted(taken.cpu_s))
+    busy = ", ".join(f"{who} {cores:.2f}" for who, cores in sorted(taken.cores.items()))
     return (
         f"{taken.times}x offered {point.offered:.0f}/s good {point.good:.0f} answered"
         f" {point.answered:.0f} refused {point.refused:.0f};"
         f" answers p50 {done.answers_ms.get('p50', 0):.0f} p99 {_p99(taken):.0f} ms, refusals p50"
-        f" {done.refusals_ms.get('p50', 0):.1f} p99 {done.refusals_ms.get('p99', 0):.1f} ms,"
+        f" {done.refusals_ms.get('p50', 0):.1f} p99 {done.refusals_ms.get('p99', 0):.1f} ms"
+        f" (onset p99 {done.onset_ms.get('p99', 0):.1f}),"
         f" sent late p99 {done.late_ms:.1f} ms; codes {done.codes}; admitted"
-        f" at the end {' and '.join(f'{limit:.0f}' for limit in taken.limits)}; cores: {busy}"
+        f" at the end {' and '.join(f'{limit:.0f}' for limit in taken.limits)}; waited for a core"
+        f" {' and '.join(f'{share:.2f}' for share in taken.waited)}; cores: {busy}"
     )
