@@ -1,9 +1,9 @@
 """Concurrent reads by key become few reads of many keys.
 
-While `reads_parallel_max` reads are under way, and for `pause_s` after one of several keys began,
-those who ask are gathered for the next one: the busier the process, the larger the batches, and who
-asks alone waits for nothing. Nobody joins a read that started before he asked, so an answer is
-never older than the question.
+While `reads_parallel_max` reads are under way, and for a pause after one of several keys began,
+those who ask are gathered for the next one: the busier the process, the longer the pause and the
+larger the batches (millrace/pause.py), and who asks alone waits for nothing. Nobody joins a read
+that started before he asked, so an answer is never older than the question.
 
 A read that takes longer than `LATE_S` is waited for by those who asked for it and by nobody else:
 one lost connection must not stop a process.
@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
+
+from millrace.pause import pause_after
 
 LATE_S = 0.1
 
@@ -72,7 +74,7 @@ class Batched(Generic[K, V]):
     def _start(self) -> None:
         self._scheduled = None
         keys = list(self._waiting)[: self._keys_max]
-        pause_s = self._pause_s if len(keys) > 1 else 0.0
+        pause_s = pause_after(len(keys), self._pause_s)
         self._next_s = asyncio.get_running_loop().time() + pause_s
         asked = {key: self._waiting.pop(key) for key in keys}
         task = asyncio.create_task(self._answer(asked))

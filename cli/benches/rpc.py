@@ -1,7 +1,9 @@
 """`rpc`: LikeMedia by one server process, against a handler that does nothing.
 
 First with the projector stopped, so that two cores carry the calls alone; then while it follows,
-as in a running installation. One client process calls both servers in turns.
+as in a running installation. One client process calls both servers in turns, with `AT_ONCE` calls
+under way: a peak rate is a rate at saturation, and a busy process gathers calls for some
+milliseconds, in which 64 callers run out of calls to make.
 """
 
 import contextlib
@@ -26,7 +28,7 @@ from millrace.traffic.graph import read_graph
 from millrace.views import VIEWS
 from social.v1 import likes_pb2
 
-AT_ONCE = 64
+AT_ONCE = 256
 _GRAPH = GRAPHS / "twitch-pt.follows.gz"
 _CATCH_UP_S = 120.0
 _PROJECTOR, _SERVER, _EMPTY = "projector", "grpc-0", "empty"

@@ -9,7 +9,8 @@ writer has written meanwhile through another process.
 
 Its linger holds each partition's batch by itself, so that each goes in a request of its own, and
 holds one who writes alone as well. So appends take turns here instead: what comes while others
-are under way and within `append_pause_ms` of the last turn goes together, in one request.
+are under way and within `append_pause_ms` of the last turn (longer after a turn of many:
+millrace/pause.py) goes together, in one request.
 
 Not: which partition a key belongs to, or numbers.
 """
@@ -30,6 +31,7 @@ from aiokafka.errors import (
 from millrace.deadlines import Deadlines
 from millrace.errors import FailedPrecondition, InvalidRequest, OutcomeUnknown, StoreUnavailable
 from millrace.log.kafka_errors import unavailable
+from millrace.pause import pause_after
 from millrace.settings import Settings
 
 
@@ -229,8 +231,10 @@ class Turns:
 
     def begin(self) -> None:
         """All who wait have their turn now."""
-        self._next_s = asyncio.get_running_loop().time() + self._pause_s
         waiting, self._waiting = self._waiting, []
+        # One who waited did not come alone.
+        pause_s = pause_after(len(waiting) + 1, self._pause_s)
+        self._next_s = asyncio.get_running_loop().time() + pause_s
         for turn in waiting:
             if not turn.done():
                 turn.set_result(None)
