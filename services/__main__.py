@@ -24,6 +24,7 @@ from millrace.stores.cassandra import open_feed_store
 from millrace.stores.memcached import Memcached
 from millrace.stores.postgres import PostgresStore
 from services.catalogue import services_of
+from services.covered import Covered
 from services.descriptors import take_descriptors
 from services.parts import Parts, assemble
 from services.priority import take_priority
@@ -81,7 +82,10 @@ async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     control = Control(records)
     stack.push_async_callback(control.close)
     await until_answered(control.catch_up, _waiting)
-    views = await until_answered(lambda: PostgresStore.open(chosen), _waiting)
+    covered = Covered(records, SystemClock())
+    stack.push_async_callback(covered.close)
+    await until_answered(covered.start, _waiting)
+    views = await until_answered(lambda: PostgresStore.open(chosen, admission=covered), _waiting)
     stack.push_async_callback(views.close)
     feeds = await until_answered(lambda: open_feed_store(chosen), _waiting)
     stack.push_async_callback(feeds.close)

@@ -8,6 +8,7 @@ that met a deadlock, at most `postgres_retries_max` times.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from millrace.errors import StoreUnavailable
 from millrace.settings import Settings
@@ -29,29 +30,50 @@ from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
 from millrace.stores.values import check_changes, check_keys
 
 
+class Admission(Protocol):
+    """Who decides which connections may serve, by the positions that they see."""
+
+    def check(self) -> None:
+        """Before a connection is asked for. Raises StoreUnavailable."""
+
+    def look(self, stored: Sequence[PositionRow]) -> None:
+        """At each new connection. Raises StoreUnavailable for one that must not serve."""
+
+
 class PostgresStore:
     """Implements `ViewStore`. Reads beyond `postgres_pool_max` at once wait for a connection,
     at most `postgres_timeout_s`.
     """
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
+    def __init__(self, pool: Pool, settings: Settings, admission: Admission | None = None) -> None:
         self._pool = pool
+        self._admission = admission
         self._timeout_s = settings.postgres_timeout_s
         self._retries_max = settings.postgres_retries_max
         self._scan_rows = settings.postgres_scan_rows
 
     @classmethod
     async def open(
-        cls, settings: Settings, *, schema_checked: bool = True, schema: str = ""
+        cls,
+        settings: Settings,
+        *,
+        schema_checked: bool = True,
+        schema: str = "",
+        admission: Admission | None = None,
     ) -> "PostgresStore":
         """`schema`: whose tables, if not the served ones (a replay's).
 
         Raises StoreUnavailable when the server does not answer, and FailedPrecondition when
         its schema is older than the code; tests that make their own tables do not check.
         """
+
+        async def begun(connection: Connection) -> None:
+            if admission is not None:
+                admission.look(await postgres_positions.all_positions(connection))
+
         with translated("connect"):
-            pool = await open_pool(settings, settings.postgres_dsn, schema=schema)
-        store = cls(pool, settings)
+            pool = await open_pool(settings, settings.postgres_dsn, schema=schema, begun=begun)
+        store = cls(pool, settings, admission)
         if schema_checked:
             try:
                 async with store._connection() as connection:
@@ -208,6 +230,8 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
+        if self._admission is not None:
+            self._admission.check()
         async with self._pool.acquire(timeout=self._timeout_s) as connection:
             yield connection
 

@@ -1,9 +1,10 @@
 """What PostgreSQL's and the driver's errors mean here.
 
-StoreUnavailable  connection lost or refused, time-out, shutdown, no room, read-only: try again
+StoreUnavailable  connection lost or refused, time-out, shutdown, no room, read-only, a database
+│                 that is not there or still empty (lost, and being made anew): try again
 └── Conflict      deadlock or serialization failure: the same transaction may pass next time
 PoisonEvent       a value or a constraint refuses: the same batch will never pass
-FailedPrecondition  a table or column is missing: the schema is older than the code
+FailedPrecondition  a column is missing: the schema is older than the code
 
 No message holds a value: it may be personal text.
 """
@@ -27,7 +28,7 @@ _REFUSALS = (
     asyncpg.exceptions._base.DataError,
     asyncpg.IntegrityConstraintViolationError,
 )
-_MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+_MISSING = (asyncpg.UndefinedColumnError,)
 _UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -81,6 +82,8 @@ def _meaning(doing: str, error: Exception) -> MillraceError | None:
         return PoisonEvent(said)
     if isinstance(error, _MISSING):
         return FailedPrecondition(f"{said}: run `millrace migrate`")
+    if isinstance(error, asyncpg.UndefinedTableError):
+        return StoreUnavailable(f"{said}: is the database new? run `millrace migrate`")
     if isinstance(error, _UNAVAILABLE):
         return StoreUnavailable(f"PostgreSQL does not answer: {said}")
     return None

@@ -22,10 +22,17 @@ _PLANS = {
 }
 
 
-async def open_pool(settings: Settings, dsn: str, *, schema: str = "") -> Pool:
+async def open_pool(
+    settings: Settings,
+    dsn: str,
+    *,
+    schema: str = "",
+    begun: Any = None,
+) -> Pool:
     """Raises the driver's errors. A transaction left open is ended by the server.
 
-    `schema`: where tables are looked for, if not in the usual one.
+    `schema`: where tables are looked for, if not in the usual one. `begun`: a coroutine
+    function, awaited with each new connection, which is not taken when it raises.
     """
     timeout_ms = round(settings.postgres_timeout_s * 1000)
     session = {
@@ -49,6 +56,7 @@ async def open_pool(settings: Settings, dsn: str, *, schema: str = "") -> Pool:
         max_cached_statement_lifetime=0,
         max_cacheable_statement_size=0,
         server_settings=session,
+        init=begun,
         # Nothing here changes a session, so there is nothing to undo: one round trip less.
         reset=_unchanged,
     )
