@@ -81,6 +81,12 @@ class FaultRounds:
         ):
             await asyncio.sleep(_POLL_S)
 
+    async def all_tried(self) -> None:
+        """Until each session has had an end of a call that began after now, well or not."""
+        tried = [one.tried for one in self.sessions.all]
+        while any(one.tried < then + 2 for one, then in zip(self.sessions.all, tried, strict=True)):
+            await asyncio.sleep(_POLL_S)
+
     async def meet(self, name: str, fault: Fault, *, bound_s: float) -> Verdict:
         """One round. Fails when anything is wrong, or not well again after `bound_s`."""
         async with self.sessions.calling():
@@ -115,12 +121,14 @@ class FaultRounds:
         checker = Checker(history.writes, late_s=self.millrace.settings.append_timeout_s)
         verdict = checker.judge(history.reads[self._reads_judged :])
         # From the first: a request of an earlier round may have been answered again in this one.
-        told = answers(history.writes)
-        earlier = answers(history.writes[: self._writes_judged])
+        told, earlier = answers(history.writes), answers(history.writes[: self._writes_judged])
         told.acknowledged -= earlier.acknowledged
         told.unknown -= earlier.unknown
+        for one, texts in earlier.wrong.items():
+            del told.wrong[one][: len(texts)]
         verdict.add(told)
         verdict.wrong[Wrong.REFUSED] += history.refused
+        history.refused.clear()
         self._reads_judged, self._writes_judged = len(history.reads), len(history.writes)
         self.total.add(verdict)
         return verdict

@@ -72,7 +72,9 @@ async def meet(address: str, history: SessionHistory, *, people: int = PEOPLE) -
     for person in range(people):
         handle = f"rec{person}"
         for number in (2 * person, 2 * person + 1):
-            client = Client(address, connections=2, deadline_s=_DEADLINE_S)
+            client = Client(
+                address, connections=2, deadline_s=_DEADLINE_S, transfer_deadline_s=_DEADLINE_S
+            )
             if number % 2:
                 session = await client.log_in(handle, PASSWORD)
             else:

@@ -53,12 +53,15 @@ class RecordedSession:
         self.number = number
         self.client = client
         self.session = session
+        self.world = world
+        # Acknowledged writes, and calls that have ended, well or not.
         self.answered = 0
-        self._world = world
+        self.tried = 0
         self._random = random.Random(number)
         self._names = 0
         self._own_comments: dict[str, tuple[int, int]] = {}
         self._own_media: dict[str, int] = {}
+        self._taken_back: set[str] = set()
         self._again: list[_Call] = []
         self._calls: dict[_Call, int] = {
             self.like: 24, self.follow: 6, self.comment: 14, self.uncomment: 3, self.upload: 3,
@@ -73,16 +76,16 @@ class RecordedSession:
 
     async def call_once(self) -> None:
         """Something by chance, now and then what was not answered before."""
-        if self._again and self._random.random() < 0.3:
-            await self._again.pop()()
-            return
         (call,) = self._random.choices(list(self._calls), list(self._calls.values()))
+        if self._again and self._random.random() < 0.3:
+            call = self._again.pop()
         await call()
+        self.tried += 1
 
     # --- writes -----------------------------------------------------------------------
 
     async def like(self) -> None:
-        media_id = self._random.choice(list(self._world.items.values()))
+        media_id = self._random.choice(list(self.world.items.values()))
         live = self._random.random() < 0.6
         call = self.client.like if live else self.client.unlike
         done = await self._write(
@@ -90,10 +93,10 @@ class RecordedSession:
         )
         if done:
             edge = Edge("likes", self.me, media_id, live=live)
-            self._world.record.acknowledged.edges[edge] += 1
+            self.world.record.acknowledged.edges[edge] += 1
 
     async def follow(self) -> None:
-        user_id = self._random.choice([one for one in self._world.items if one != self.me])
+        user_id = self._random.choice([one for one in self.world.items if one != self.me])
         live = self._random.random() < 0.6
         call = self.client.follow if live else self.client.unfollow
         done = await self._write(
@@ -101,11 +104,11 @@ class RecordedSession:
         )
         if done:
             edge = Edge("follows", self.me, user_id, live=live)
-            self._world.record.acknowledged.edges[edge] += 1
+            self.world.record.acknowledged.edges[edge] += 1
 
     async def caption(self) -> None:
         text = self._name(BASE)
-        media_id = self._world.items[self.me]
+        media_id = self.world.items[self.me]
         call = self.client.edit_caption(self.session, media_id, text)
         await self._write(("caption", self.me, media_id), text, call)
 
@@ -113,10 +116,10 @@ class RecordedSession:
         bio = self._name("bio ")
         call = self.client.update_profile(self.session, display_name="x", bio=bio)
         if await self._write(("bio", self.me, 0), bio, call):
-            self._world.record.acknowledged.profiles.append((self.me, bio))
+            self.world.record.acknowledged.profiles.append((self.me, bio))
 
     async def comment(self) -> None:
-        media_id = self._random.choice(list(self._world.items.values()))
+        media_id = self._random.choice(list(self.world.items.values()))
         await self._add_comment(media_id, self._name("comment "), new_request_id())
 
     async def _add_comment(self, media_id: int, text: str, request: str) -> None:
@@ -131,14 +134,15 @@ class RecordedSession:
         if comment_id and text not in self._own_comments:
             self._own_comments[text] = media_id, comment_id
             told = Remark(self.me, comment_id, media_id, request, text)
-            self._world.record.acknowledged.remarks.append(told)
+            self.world.record.acknowledged.remarks.append(told)
 
     async def uncomment(self) -> None:
         if not self._own_comments:
             return
         text = self._random.choice(list(self._own_comments))
         media_id, comment_id = self._own_comments.pop(text)
-        remarks = self._world.record.acknowledged.remarks
+        self._taken_back.add(text)
+        remarks = self.world.record.acknowledged.remarks
         remarks[:] = [one for one in remarks if one.comment_id != comment_id]
         call = self.client.delete_comment(self.session, media_id, comment_id)
         await self._write(("comment", media_id, text), GONE, call, hides=True)
@@ -161,14 +165,15 @@ class RecordedSession:
         if media_id and caption not in self._own_media:
             self._own_media[caption] = media_id
             told = Upload(self.me, media_id, request, item.sha256, caption)
-            self._world.record.acknowledged.uploads.append(told)
+            self.world.record.acknowledged.uploads.append(told)
 
     async def delete(self) -> None:
         if not self._own_media:
             return
         caption = self._random.choice(list(self._own_media))
         media_id = self._own_media.pop(caption)
-        uploads = self._world.record.acknowledged.uploads
+        self._taken_back.add(caption)
+        uploads = self.world.record.acknowledged.uploads
         uploads[:] = [one for one in uploads if one.media_id != media_id]
         call = self.client.delete_media(self.session, media_id)
         await self._write(("media", self.me, caption), GONE, call, hides=True)
@@ -176,7 +181,7 @@ class RecordedSession:
     # --- reads ------------------------------------------------------------------------
 
     async def see_likes(self, drained: int = 0) -> None:
-        await self._see_items(frozenset(self._world.items.values()), drained)
+        await self._see_items(frozenset(self.world.items.values()), drained)
 
     async def _see_items(self, ids: frozenset[int], drained: int) -> None:
         async with self._reading() as began_s:
@@ -191,7 +196,7 @@ class RecordedSession:
                     stale=answer.stale, drained=drained,
                 )  # fmt: skip
             if missing := ids - {item for item, *_ in shown}:
-                self._world.history.refused.append(f"session {self.number} sees no {missing}")
+                self.world.history.refused.append(f"session {self.number} sees no {missing}")
 
     async def see_following(self, drained: int = 0) -> None:
         async with self._reading() as began_s:
@@ -201,7 +206,7 @@ class RecordedSession:
             self._read("follow", self.me, rows, began_s, stale=stale, drained=drained)
 
     async def see_comments(self, drained: int = 0, media_id: int = 0) -> None:
-        media_id = media_id or self._random.choice(list(self._world.items.values()))
+        media_id = media_id or self._random.choice(list(self.world.items.values()))
         async with self._reading() as began_s:
             count = None
             if drained:
@@ -258,8 +263,13 @@ class RecordedSession:
         """The id that was answered. What was answered may be asked again as well."""
         made_id: int | None = await self._write(key, NOT_TOLD, made, request=request)
         if self._random.random() < (0.05 if made_id else 0.5):
-            self._again.append(again)
+            self._again.append(lambda: self._ask_again(key, again))
         return made_id
+
+    async def _ask_again(self, key: Key, again: _Call) -> None:
+        # What was taken back since is answered with NOT_FOUND.
+        if key[2] not in self._taken_back:
+            await again()
 
     async def _write(
         self,
@@ -284,7 +294,7 @@ class RecordedSession:
             reason = "" if passing else f"{error.reason} {error.message}"
             answered = None
         done = outcome is Outcome.DONE
-        self._world.history.writes.append(
+        self.world.history.writes.append(
             Write(
                 self.number, key, answer if done and request else value,
                 began_s, time.monotonic(), outcome, request,
@@ -297,7 +307,7 @@ class RecordedSession:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[float]:
-        history = self._world.history
+        history = self.world.history
         try:
             yield time.monotonic()
         except (StoreUnavailable, Exhausted):
@@ -317,7 +327,7 @@ class RecordedSession:
         count: int | None = None,
         drained: int = 0,
     ) -> None:
-        self._world.history.reads.append(
+        self.world.history.reads.append(
             Read(
                 self.number, kind, owner, rows, began_s, time.monotonic(),
                 None if asked is None else frozenset(asked), stale, count, drained,

@@ -17,7 +17,8 @@ from deploy.local.status import StackStatus
 from deploy.local.watch import RestartPolicy
 from tests.fault_rounds import FaultRounds, fault_rounds
 
-BOUND_S = 90.0
+# On a quiet machine the slowest, Cassandra, is back after 15 s.
+BOUND_S = 180.0
 SERVERS = ("kafka", "cassandra", "postgres", "memcached")
 OURS = ("grpc-0", "projector", "fanout", "sweeper")
 _RESTARTS = RestartPolicy(restarts_a_minute_max=100)
@@ -30,7 +31,7 @@ async def own_servers(folder: Path, *names: str) -> AsyncIterator[LocalStack]:
         yield own
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_processes_and_two_servers_killed_at_once(
     stack: StackStatus, data_dir: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +56,7 @@ async def rounds(module_folder: Path) -> AsyncIterator[FaultRounds]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [*SERVERS, *OURS])
 async def test_killed_alone(rounds: FaultRounds, name: str) -> None:
     async def fault() -> None:
@@ -69,7 +70,7 @@ PAIRS += itertools.combinations(OURS, 2)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 async def test_killed_in_pairs(rounds: FaultRounds, pair: tuple[str, str]) -> None:
     async def fault() -> None:
@@ -79,7 +80,7 @@ async def test_killed_in_pairs(rounds: FaultRounds, pair: tuple[str, str]) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [*SERVERS, *OURS])
 async def test_killed_again_while_it_recovers(rounds: FaultRounds, name: str) -> None:
     """The second time as soon as it is ready: its clients are just coming back."""
