@@ -1,4 +1,4 @@
-"""The main job on the real servers: from a call to another person's feed, and a bit of traffic."""
+"""The main job on the real servers: from a call to another person's feed."""
 
 import asyncio
 import hashlib
@@ -10,13 +10,8 @@ from PIL import Image
 from cli import main, trace
 from millrace.client import Client, Session, new_request_id
 from millrace.errors import AlreadyExists, NotFound, PermissionDenied, Unauthenticated
-from millrace.traffic.actors import Cast
 from millrace.traffic.checks import feed_of
-from millrace.traffic.mix import Rpc
-from millrace.traffic.plan import make_plan
 from millrace.traffic.record import Acknowledged, Edge, Record
-from millrace.traffic.report import report_of
-from millrace.traffic.run import Post, Traffic
 from social.v1 import follows_pb2, likes_pb2, media_pb2
 from tests.running import PASSWORD, RunningMillrace, running_millrace
 
@@ -86,25 +81,6 @@ async def test_refusals_come_as_their_errors(running_millrace: RunningMillrace) 
         await client.register("Dora", PASSWORD)
     with pytest.raises(Unauthenticated):
         await client.log_in("dora", "another password")
-
-
-async def test_traffic_on_a_graph_passes_every_check(running_millrace: RunningMillrace) -> None:
-    millrace = running_millrace
-    people = 30
-    following = [[(i + step) % people for step in (1, 2, 3, 7)] for i in range(people)]
-    ids = await millrace.people(following)
-    plan = make_plan(following, seed=9, seconds=10.0, rate=30.0, actors=12)
-    cast = Cast(millrace.client, ids, run=".t")
-    posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
-    record = await Traffic(millrace.client, cast, plan, posts).run()
-    report = report_of(record)
-    assert report.failures == {}
-    must = {Rpc.LOG_IN, Rpc.UPLOAD, Rpc.LIKE, Rpc.COMMENT, Rpc.GET_FEED}
-    assert {rpc.rpc for rpc in report.by_rpc} >= must
-    assert record.acknowledged.remarks
-    sessions = [actor.session for actor in cast.online()]
-    for check in await millrace.all_checks(sessions, record):
-        assert check.passed, check
 
 
 async def test_comments_and_a_new_caption(running_millrace: RunningMillrace) -> None:
