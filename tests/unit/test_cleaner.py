@@ -200,6 +200,14 @@ async def test_workers_inherit_nothing(cleaner: Cleaner, monkeypatch: pytest.Mon
     assert worker.num_fds() == 4
 
 
+async def test_workers_have_no_part_in_the_servers_priority(cleaner: Cleaner) -> None:
+    """A session of their own: among sessions the cores are divided first (services/priority.py)."""
+    await clean(cleaner, JPEG)
+    (worker,) = workers()
+    assert os.getsid(worker.pid) == worker.pid
+    assert worker.nice() >= 0
+
+
 async def test_no_worker_outlives_close(cleaner: Cleaner) -> None:
     await asyncio.gather(clean(cleaner, JPEG), clean(cleaner, JPEG))
     await cleaner.close()
