@@ -207,11 +207,11 @@ class Beside:
             behind = [place for place, row in served.items() if beside[place] < row.position]
             if behind:
                 raise StoreUnavailable(f"{self.view.view} is behind the served view at {behind}")
-            await self._exchange_tables()
             await self._exchange_positions(served, beside)
             await connection.execute(
                 f"UPDATE {self.schema}.replay_state SET phase = $1, switched_at = now()", KEPT
             )
+            await self._exchange_tables()
 
     async def _served_locked(self) -> dict[TopicPartition, StoredPosition]:
         """In the order in which batches lock them. The projector waits from here on.
@@ -227,20 +227,23 @@ class Beside:
         return await postgres_positions.lock(self.connection, self.view.view)
 
     async def _exchange_tables(self) -> None:
-        """The tables beside are put near first, so that the served ones are locked for as short
-        as can be: two renames of each.
+        """Comes last, and the tables beside are put near first, so that readers find the served
+        ones locked for as short as can be: one statement and the commit.
         """
         execute, served = self.connection.execute, await self._served_schema()
         names = [ddl.quoted(name) for name in self._names]
         between = f"{self.schema}_switch"
         await execute(f"CREATE SCHEMA {between}")
-        for name in names:
-            await execute(f"ALTER TABLE {self.schema}.{name} SET SCHEMA {between}")
+        await execute(
+            ";".join(f"ALTER TABLE {self.schema}.{n} SET SCHEMA {between}" for n in names)
+        )
+        exchange = [
+            f"ALTER TABLE {served}.{name} SET SCHEMA {self.schema};"
+            f" ALTER TABLE {between}.{name} SET SCHEMA {served}"
+            for name in names
+        ]
         await self._lock_tables([f"{served}.{name}" for name in names])
-        for name in names:
-            await execute(f"ALTER TABLE {served}.{name} SET SCHEMA {self.schema}")
-            await execute(f"ALTER TABLE {between}.{name} SET SCHEMA {served}")
-        await execute(f"DROP SCHEMA {between}")
+        await execute(";".join([*exchange, f"DROP SCHEMA {between}"]))
 
     async def _lock_tables(self, tables: Sequence[str]) -> None:
         """Who reads meanwhile waits behind us, so we wait for readers only shortly, and again;
