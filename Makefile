@@ -5,6 +5,7 @@
 PYTHON ?= $(or $(wildcard $(shell sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>&-)),python3)
 BIN := .venv/bin
 NAME ?= all
+SOAK_MINUTES ?= 20
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
@@ -35,8 +36,8 @@ test: install ## all tests but the slow ones, on the real servers
 test-all: install ## all tests
 	$(PYTEST)
 
-soak: install ## twenty minutes of the demo's traffic, then its checks
-	@$(BIN)/millrace demo --seconds 1200
+soak: install ## mixed traffic at 70 % of capacity, then growth, audit, checks: make soak SOAK_MINUTES=20
+	@$(BIN)/millrace soak --minutes $(SOAK_MINUTES)
 
 check: install ## what CI checks before it tests: style, types, protos, imports, tidiness
 	$(BIN)/ruff check .

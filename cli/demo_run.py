@@ -6,10 +6,10 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import psutil
 
+from cli import data_folder
 from cli.contact_sheet import Card, draw_feed
 from cli.cpu import cpu_seconds, spent
 from cli.demo_report import DemoReport
@@ -64,7 +64,8 @@ class DemoRun:
         running = status.read(BUILD / "data")
         if running is not None and running.running():
             raise FailedPrecondition(f"a demo is running in {BUILD}")
-        _remove(BUILD)
+        data_folder.remove(BUILD / "data")
+        shutil.rmtree(BUILD, ignore_errors=True)
         stack = LocalStack(StackSettings(data_dir=BUILD / "data"), report=self._told)
         with self._steps.shown(), ExitStack() as starting:
             starting.enter_context(self._step("servers"))
@@ -206,12 +207,3 @@ def _variety(history: History, user_id: int) -> tuple[int, int]:
 
 def _restarts(stack: LocalStack) -> int:
     return sum(child.restarts for child in stack.status().children.values())
-
-
-def _remove(folder: Path) -> None:
-    """What an earlier run left, also where a link leads out of the folder."""
-    data = folder / "data"
-    for link in data.iterdir() if data.exists() else ():
-        if link.is_symlink():
-            shutil.rmtree(link.resolve(), ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -40,7 +40,7 @@ class Vital:
 
 
 @dataclass(slots=True)
-class _Taken:
+class Taken:
     cpu_s: float = 0.0
     memory_bytes: int = 0
     descriptors: int = 0
@@ -58,10 +58,10 @@ class Vitals:
     async def watch(self) -> None:
         """Until cancelled."""
         start_s = time.monotonic()
-        before, before_s = await asyncio.to_thread(_taken, self._pids()), start_s
+        before, before_s = await asyncio.to_thread(taken_by, self._pids()), start_s
         while len(self.samples) < SAMPLES_MAX:
             await asyncio.sleep(self._every_s)
-            taken, now_s = await asyncio.to_thread(_taken, self._pids()), time.monotonic()
+            taken, now_s = await asyncio.to_thread(taken_by, self._pids()), time.monotonic()
             self.samples.append(
                 Vital(
                     at_s=round(now_s - start_s, 1),
@@ -93,14 +93,15 @@ def pids_of_stack(file: Path) -> dict[str, list[int]]:
     return {name: [one.process.pid] for name, one in children if one.process}
 
 
-def _taken(pids: Mapping[str, Sequence[int]]) -> dict[str, _Taken]:
+def taken_by(pids: Mapping[str, Sequence[int]]) -> dict[str, Taken]:
+    """What each of them, with all that it has started, has taken; nothing for one that is gone."""
     children: dict[int, list[psutil.Process]] = {}
     processes = {process.pid: process for process in psutil.process_iter(["ppid"])}
     for process in processes.values():
         children.setdefault(process.info["ppid"], []).append(process)
     found = {}
     for name, those in pids.items():
-        taken = found[name] = _Taken()
+        taken = found[name] = Taken()
         left = [processes[pid] for pid in those if pid in processes]
         while left:
             process = left.pop()
@@ -111,7 +112,7 @@ def _taken(pids: Mapping[str, Sequence[int]]) -> dict[str, _Taken]:
     return found
 
 
-def _add(taken: _Taken, process: psutil.Process) -> None:
+def _add(taken: Taken, process: psutil.Process) -> None:
     with process.oneshot():
         times, memory = process.cpu_times(), process.memory_info()
         taken.cpu_s += times.user + times.system

@@ -41,6 +41,15 @@ class Latencies:
             return 0.0
         return round(float(self._histogram.get_value_at_percentile(percentile)) / 1000, 3)
 
+    def within(self, ms: float) -> int:
+        """How many took at most so long."""
+        histogram = self._histogram
+        return sum(
+            item.count_added_in_this_iter_step
+            for item in histogram.get_recorded_iterator()
+            if item.value_iterated_to <= ms * 1000
+        )
+
     def encode(self) -> str:
         return bytes(self._histogram.encode()).decode()
 

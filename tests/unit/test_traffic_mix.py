@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.errors import InvalidRequest
@@ -37,6 +37,7 @@ def test_the_refusal_lists_what_there_is() -> None:
     assert "\n" not in str(refused.value)
 
 
+@settings(deadline=None)
 @given(reads=st.floats(0, 100))
 def test_reads_come_in_the_ratio_asked_for(reads: float) -> None:
     weights = TALK.with_reads(reads).weights

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.traffic.latencies import Latencies
@@ -37,6 +37,8 @@ def test_percentiles_are_those_of_the_calls_to_one_percent() -> None:
     found = [latencies.ms(percentile) for percentile in (50, 90, 99, 100)]
     assert found == pytest.approx([50.0, 90.0, 99.0, 100.0], rel=0.011)
     assert Latencies().ms(99) == 0.0
+    assert latencies.within(50.0) == pytest.approx(50, abs=1)
+    assert (latencies.within(0.5), latencies.within(1_000), Latencies().within(1)) == (0, 100, 0)
 
 
 def test_latency_counts_from_the_intended_start() -> None:
@@ -78,6 +80,7 @@ def test_windows_are_bounded(seconds: float) -> None:
     assert seconds / window_s_of(seconds) <= WINDOWS_MAX
 
 
+@settings(deadline=None)
 @given(one=calls, other=calls)
 def test_processes_add_up_to_what_one_would_have_counted(
     one: list[Call], other: list[Call]
