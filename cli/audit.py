@@ -87,7 +87,7 @@ async def _audit(
     steps = Steps(Console(stderr=True))
     async with open_stores(settings) as stores:
         served = ServedByViews(stores.views, stores.feeds)
-        sources = Sources(stores.log, stores.views, stores.feeds, served, SystemClock())
+        sources = Sources(stores.log, stores.views, stores.feeds, SystemClock(), served)
         with steps.shown(), steps.step("audit", total=1.0) as step:
             heard = _Heard(step, as_json)
             running = Audit(sources, bounds, heard, sample=sample, seed=seed)

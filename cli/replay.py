@@ -14,6 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from cli import replay_feed
 from cli.replay_bar import ReplayBar
 from cli.settings_of import DataDir, settings_of_running
 from millrace.auth.keys import load_keys
@@ -149,6 +150,9 @@ def _view_kind(name: str) -> Kind:
 KINDS: dict[str, Kind] = {
     name: _view_kind(name) for name in dict.fromkeys([vault.VIEW.name, *VIEW_BY_NAME])
 }
+KINDS[replay_feed.NAME] = Kind(
+    replay_feed.replay, replay_feed.back, replay_feed.drop, replay_feed.status
+)
 
 
 @contextlib.asynccontextmanager

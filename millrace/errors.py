@@ -10,7 +10,8 @@ MillraceError
 ├── Exhausted             a limit is reached; carries when to try again
 ├── Unimplemented         comes with a later issue
 ├── StoreUnavailable      a store or the log does not answer: retry, nothing is decided
-│   └── OutcomeUnknown    a write was sent and not acknowledged: retry with the same request_id
+│   ├── OutcomeUnknown    a write was sent and not acknowledged: retry with the same request_id
+│   └── TablesGone        the feed store was emptied: who writes to it starts again
 ├── PositionMoved         another worker applied the batch: read the stored position again
 ├── PositionBehind        a view is further than the log: it stops, for an operator to look
 ├── PoisonEvent           this event can never be applied: dead letter
@@ -101,6 +102,10 @@ class StoreUnavailable(MillraceError):
 
 class OutcomeUnknown(StoreUnavailable):
     reason = "OUTCOME_UNKNOWN"
+
+
+class TablesGone(StoreUnavailable):
+    """Reason as above: a client sees no difference."""
 
 
 class PositionMoved(MillraceError):

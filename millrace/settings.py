@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     delivery_stall_s: float = 60.0
     cassandra_timeout_s: float = 5.0
     cassandra_reads_parallel: int = 64
+    feed_tables_refresh_s: float = Field(default=1.0, gt=0)
+    feed_tables_lease_s: float = Field(default=5.0, gt=0)
+    replay_settle_s: float = Field(default=12.0, ge=0)
     gossip_check_interval_s: float = 1.0
     node_silent_s: float = 10.0
     position_history_minutes: int = 24 * 60

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from millrace.clock import Clock
-from millrace.errors import Bug, PoisonEvent, StoreUnavailable
+from millrace.errors import Bug, PoisonEvent, StoreUnavailable, TablesGone
 from millrace.log.codec import decode
 from millrace.log.dead import DeadLetters
 from millrace.log.port import Record, TopicPartition
 from millrace.observe import logs, metrics
-from millrace.stores.feed_port import FeedRow, FeedStore, MinutePosition
+from millrace.stores.feed_port import FeedRow, MinutePosition, RowStore
 from social.log.v1.feed_pb2 import FeedChunk
 from streams.stepping_back import MINUTE_MS, NodeWatch, start_position
 
@@ -42,12 +42,15 @@ class _Held:
 
 @dataclass(slots=True)
 class Delivery:
-    """One a process. Lanes may be delivered at the same time, each by one task."""
+    """One a process. Lanes may be delivered at the same time, each by one task. `name`: of its
+    positions in the store.
+    """
 
-    store: FeedStore
+    store: RowStore
     dead: DeadLetters
     clock: Clock
     watch: NodeWatch
+    name: str = NAME
     _held: dict[TopicPartition, _Held] = field(default_factory=dict)
 
     async def start_positions(
@@ -64,8 +67,8 @@ class Delivery:
         # Histories before positions: who steps back meanwhile is then seen in the position at
         # least. The other way round his history would say that there is no need to, and the old
         # position would be saved over his.
-        histories = {one: await self.store.history(NAME, *one) for one in partitions}
-        stored = await self.store.positions(NAME, partitions)
+        histories = {one: await self.store.history(self.name, *one) for one in partitions}
+        stored = await self.store.positions(self.name, partitions)
         for topic, partition in partitions:
             history = histories[topic, partition]
             last = stored.get((topic, partition), 0)
@@ -90,9 +93,9 @@ class Delivery:
     async def deliver(self, records: Sequence[Record]) -> None:
         """Write the rows of these records, in order within each partition, and move positions.
 
-        Returns only when all is acknowledged. Raises Bug when a record is missing, and
-        FailedPrecondition when too many cannot be read: then the process must start again from
-        the stored positions.
+        Returns only when all is acknowledged. Raises Bug when a record is missing,
+        FailedPrecondition when too many cannot be read, TablesGone when the store was emptied:
+        then the process must start again from the stored positions.
         """
         new = self._new(records)
         rows: list[FeedRow] = []
@@ -151,6 +154,8 @@ class Delivery:
         while start < len(rows):
             try:
                 await self.store.write(rows[start : start + size])
+            except TablesGone:
+                raise
             except StoreUnavailable as error:
                 logger.warning("waiting", rows=len(rows) - start, why=error.message)
                 size = max(size // 4, ROWS_AT_ONCE_MIN)
@@ -198,7 +203,7 @@ class Delivery:
     ) -> None:
         number = held.at if number is None else number
         seen = dict(held.seen)
-        await self.store.save_position(NAME, topic, partition, number, held.seen_minute, seen)
+        await self.store.save_position(self.name, topic, partition, number, held.seen_minute, seen)
         held.saved = (number, held.seen_minute, seen)
 
 

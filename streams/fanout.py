@@ -6,7 +6,7 @@ delivers, in one process and one loop. Several such processes share the partitio
 
 import asyncio
 
-from millrace.errors import FailedPrecondition, StoreUnavailable
+from millrace.errors import FailedPrecondition, StoreUnavailable, TablesGone
 from millrace.log.dead import DeadLetters
 from millrace.log.marks import Marks
 from millrace.observe import logs
@@ -73,6 +73,9 @@ async def _keep(delivery: Delivery, waited: bool = False) -> bool:
         if not await delivery.keep():
             # Nothing is saved from here on: the next start reads where to step back to.
             leave("a node of the feed store came back")
+    except TablesGone as error:
+        # The next start makes tables, finds no position, and delivers all that the log keeps.
+        leave("the feed store was emptied", error)
     except StoreUnavailable as error:
         if not waited:
             logger.warning("positions wait", why=error.message)

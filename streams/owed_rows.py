@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 
 from millrace.log.marks import Marks
 from millrace.log.partitioner import partition_of_owner
-from millrace.log.port import Log, Record
-from millrace.stores.feed_port import FeedRow, FeedStore
+from millrace.log.port import ReadingLog, Record
+from millrace.stores.feed_port import FeedRow, RowStore
 from millrace.stores.port import ViewStore
 from millrace.views import follows, media
 from social.log.v1.feed_pb2 import FeedPlan
@@ -83,9 +83,9 @@ def everybody(_author_id: int) -> bool:
 
 
 async def check_owed_rows(
-    log: Log,
+    log: ReadingLog,
     views: ViewStore,
-    feeds: FeedStore,
+    feeds: RowStore,
     *,
     missing_max: int = 100,
     of_author: Callable[[int], bool] = everybody,
@@ -103,8 +103,8 @@ async def check_owed_rows(
         elif plans.owes(partition_of_owner(row.author_id, log.partitions), row.uploaded_number):
             owed.add_unplanned(row.media_id, missing_max)
     asked: list[FeedRow] = []
-    for author_id, of_author in by_author.items():
-        async for owed_row in _owed(log, views, author_id, of_author):
+    for author_id, posts in by_author.items():
+        async for owed_row in _owed(log, views, author_id, posts):
             asked.append(owed_row)
             if len(asked) >= PAIRS_AT_ONCE_MAX:
                 await _look(owed, feeds, asked, missing_max)
@@ -113,7 +113,7 @@ async def check_owed_rows(
     return owed
 
 
-async def _read_plans(log: Log, of_author: Callable[[int], bool]) -> _Plans:
+async def _read_plans(log: ReadingLog, of_author: Callable[[int], bool]) -> _Plans:
     """The marks first: what they have passed is in the plans that are read after them."""
     found = _Plans()
     marks = Marks(log)
@@ -136,9 +136,7 @@ async def _read_plans(log: Log, of_author: Callable[[int], bool]) -> _Plans:
     return found
 
 
-async def _look(
-    owed: OwedRows, feeds: FeedStore, rows: Sequence[FeedRow], missing_max: int
-) -> None:
+async def _look(owed: OwedRows, feeds: RowStore, rows: Sequence[FeedRow], missing_max: int) -> None:
     """Many at once, since the store asks once for all rows of a feed."""
     there = await feeds.has_many([(row.user_id, row.media_id) for row in rows])
     missing = [row for row in rows if (row.user_id, row.media_id) not in there]
@@ -146,7 +144,7 @@ async def _look(
 
 
 async def _owed(
-    log: Log, views: ViewStore, author_id: int, posts: Sequence[_Planned]
+    log: ReadingLog, views: ViewStore, author_id: int, posts: Sequence[_Planned]
 ) -> AsyncIterator[FeedRow]:
     after: int | None = None
     while True:
@@ -163,7 +161,7 @@ async def _owed(
         after = page[-1].source
 
 
-async def _plans(log: Log) -> AsyncIterator[tuple[Record, FeedPlan]]:
+async def _plans(log: ReadingLog) -> AsyncIterator[tuple[Record, FeedPlan]]:
     ends = {
         (PLANS, partition): end for partition, end in enumerate(await log.ends(PLANS)) if end > 0
     }

@@ -99,5 +99,5 @@ class AuditedWorld:
     ) -> list[Finding]:
         bounds = Bounds(keys_max, members_max, wait_s=5.0, again_s=1.0)
         served = Written(self)
-        sources = Sources(self.log, self.views, self.feeds, served, self.log.clock)
+        sources = Sources(self.log, self.views, self.feeds, self.log.clock, served)
         return await Audit(sources, bounds, self.heard, sample=sample).run(checks)

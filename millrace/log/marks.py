@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from millrace.log.port import Log, LogReader, Record
+from millrace.log.port import LogReader, ReadingLog, Record
 from social.log.v1.feed_pb2 import FeedMark
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def mark_key(partition: int) -> bytes:
 class Marks:
     """What one process has folded of the topic. `refresh` reads on from where it was."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: ReadingLog) -> None:
         self._log = log
         self._reader: LogReader | None = None
         self._position = 0

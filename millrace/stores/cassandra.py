@@ -14,26 +14,16 @@ from millrace.settings import Settings
 from millrace.stores.cassandra_ring import Ring
 from millrace.stores.cassandra_rows import PackedBatch, RowPacker
 from millrace.stores.cassandra_session import CassandraSession, connect
+from millrace.stores.cassandra_tables import CassandraTables, TableStatements
 from millrace.stores.feed_port import (
     FeedRow,
     FeedStatics,
+    FeedTables,
     MinutePosition,
     NodeSeen,
     TopicPartition,
 )
 
-_INSERT = "INSERT INTO {keyspace}.feed_by_user (user_id, media_id, author_id) VALUES (?, ?, ?)"
-_PAGE = "SELECT media_id, author_id FROM {keyspace}.feed_by_user WHERE user_id = ? LIMIT ?"
-_PAGE_BEFORE = (
-    "SELECT media_id, author_id FROM {keyspace}.feed_by_user"
-    " WHERE user_id = ? AND media_id < ? LIMIT ?"
-)
-_STATICS = (
-    "SELECT phase, upto, floor, cold_edges, hold, hold_from FROM {keyspace}.feed_by_user"
-    " WHERE user_id = ? LIMIT 1"
-)
-_HAS = "SELECT media_id FROM {keyspace}.feed_by_user WHERE user_id = ? AND media_id IN ?"
-_SCAN = "SELECT user_id, media_id, author_id FROM {keyspace}.feed_by_user"
 # All in one partition, hence one atomic batch.
 _SAVE = """
 BEGIN UNLOGGED BATCH
@@ -57,7 +47,6 @@ _OWN = "INSERT INTO {keyspace}.log (one, log_id) VALUES (1, ?) IF NOT EXISTS"
 _OWNER = "SELECT log_id FROM {keyspace}.log WHERE one = 1"
 _GOSSIP = "SELECT host_id, generation, heartbeat FROM system_views.gossip_info"
 _GOSSIP_BEFORE_5 = "SELECT host_id, gossip_generation, toUnixTimestamp(now()) FROM system.local"
-_SCAN_PAGE_ROWS = 5_000
 _IN_MAX = 100
 # Above every number, so that `_LOWEST_WINS - number` is a timestamp that rises as numbers fall.
 _LOWEST_WINS = 2**62
@@ -82,19 +71,14 @@ class CassandraFeedStore:
         self._session = session
         self._settings = settings
         self._keyspace = settings.cassandra_keyspace
+        self._tables = CassandraTables(session, settings)
         self._writes = asyncio.Semaphore(settings.delivery_batches_parallel)
         self._reads = asyncio.Semaphore(settings.cassandra_reads_parallel)
         self._ring = Ring(session.cluster.metadata, self._keyspace, settings.cassandra_dc)
 
     async def prepare(self) -> None:
         """Once, before anything else."""
-        self._packer = RowPacker(await self._prepare(_INSERT))
-        self._page = await self._prepare(_PAGE)
-        self._page_before = await self._prepare(_PAGE_BEFORE)
-        self._statics = await self._prepare(_STATICS)
-        self._has = await self._prepare(_HAS)
-        self._scan = await self._prepare(_SCAN)
-        self._scan.fetch_size = _SCAN_PAGE_ROWS
+        await self._tables.prepare()
         self._save = await self._prepare(_SAVE)
         self._newest = await self._prepare(_NEWEST)
         self._history = await self._prepare(_HISTORY)
@@ -106,6 +90,13 @@ class CassandraFeedStore:
         return await self._session.prepare(statement.format(keyspace=self._keyspace))
 
     async def write(self, rows: Sequence[FeedRow]) -> None:
+        tables = await self._tables.ours()
+        await self.write_to(tables.current, rows)
+        if tables.beside:
+            await self.write_to(tables.beside, rows)
+
+    async def write_to(self, table: str, rows: Sequence[FeedRow]) -> None:
+        packer = (await self._tables.of(table)).packer
         size = self._settings.delivery_batch_rows
         batches = (
             group[start : start + size]
@@ -114,42 +105,52 @@ class CassandraFeedStore:
         )
         writers = min(self._settings.delivery_batches_parallel, -(-len(rows) // size))
         ends = await asyncio.gather(
-            *(self._write_batches(batches) for _ in range(writers)), return_exceptions=True
+            *(self._write_batches(packer, batches) for _ in range(writers)),
+            return_exceptions=True,
         )
         for end in ends:
             if end is not None:
                 raise end
 
-    async def _write_batches(self, batches: Generator[Sequence[FeedRow], None, None]) -> None:
+    async def _write_batches(
+        self, packer: RowPacker, batches: Generator[Sequence[FeedRow], None, None]
+    ) -> None:
         """One of several writers that share the batches; the first error ends all of them."""
         try:
             for batch in batches:
-                rows = self._packer.pack(batch)
+                rows = packer.pack(batch)
                 async with self._writes:
                     await self._session.execute(PackedBatch(rows, batch[0][0], self._keyspace))
         except BaseException:
             batches.close()
             raise
 
+    async def _served(self) -> TableStatements:
+        return await self._tables.of((await self._tables.known()).current)
+
     async def page(
         self, user_id: int, *, before: int | None = None, limit: int
     ) -> list[tuple[int, int]]:
+        served = await self._served()
         if before is None:
-            found = await self._read(self._page, (user_id, limit))
+            found = await self._read(served.page, (user_id, limit))
         else:
-            found = await self._read(self._page_before, (user_id, before, limit))
+            found = await self._read(served.page_before, (user_id, before, limit))
         # A partition that has statics alone answers with one row of nulls.
         return [(row[0], row[1]) for row in found if row[0] is not None]
 
     async def statics(self, user_id: int) -> FeedStatics:
-        for row in await self._read(self._statics, (user_id,)):
+        for row in await self._read((await self._served()).statics, (user_id,)):
             phase, upto, floor, cold_edges, hold, hold_from = row
             return FeedStatics(
                 phase or 0, upto or 0, floor or 0, dict(cold_edges or {}), hold or 0, hold_from or 0
             )
         return FeedStatics()
 
-    async def has_many(self, pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    async def has_many(
+        self, pairs: Sequence[tuple[int, int]], *, table: str = ""
+    ) -> set[tuple[int, int]]:
+        has = (await self._tables.of(table) if table else await self._served()).has
         media_of: defaultdict[int, list[int]] = defaultdict(list)
         for user_id, media_id in pairs:
             media_of[user_id].append(media_id)
@@ -160,20 +161,33 @@ class CassandraFeedStore:
         )
         found: set[tuple[int, int]] = set()
         while some := list(islice(lookups, self._settings.cassandra_reads_parallel)):
-            answers = await asyncio.gather(*(self._read(self._has, lookup) for lookup in some))
+            answers = await asyncio.gather(*(self._read(has, lookup) for lookup in some))
             for (user_id, _), rows in zip(some, answers, strict=True):
                 found.update((user_id, row[0]) for row in rows)
         return found
 
     async def scan(self) -> AsyncIterator[FeedRow]:
+        scan = (await self._served()).scan
         paging_state: bytes | None = None
         while True:
-            rows, paging_state = await self._session.execute_page(self._scan, (), paging_state)
+            rows, paging_state = await self._session.execute_page(scan, (), paging_state)
             for row in rows:
                 if row[1] is not None:
                     yield FeedRow(*row)
             if paging_state is None:
                 return
+
+    async def tables(self) -> FeedTables:
+        return await self._tables.look()
+
+    async def begin_table(self, now: FeedTables) -> FeedTables:
+        return await self._tables.begin(now)
+
+    async def change_tables(self, now: FeedTables, wanted: FeedTables) -> None:
+        await self._tables.change(now, wanted)
+
+    async def drop_table(self, table: str) -> None:
+        await self._tables.drop(table)
 
     async def generations(self) -> dict[str, NodeSeen]:
         nodes: dict[str, NodeSeen] = {}
@@ -201,6 +215,7 @@ class CassandraFeedStore:
         minute: int,
         generations: Mapping[str, int],
     ) -> None:
+        await self._tables.ours()
         ttl_s = self._settings.position_history_minutes * 60
         at = (name, topic, partition)
         newest = (number, *at)

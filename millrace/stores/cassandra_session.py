@@ -31,7 +31,7 @@ from cassandra.policies import (
 )
 from cassandra.protocol import ErrorMessage
 
-from millrace.errors import Bug, MillraceError, OutcomeUnknown, StoreUnavailable
+from millrace.errors import Bug, MillraceError, OutcomeUnknown, StoreUnavailable, TablesGone
 from millrace.settings import Settings
 from millrace.stores.cassandra_rows import PackedRowsHandler
 from millrace.stores.cassandra_schema import statements
@@ -39,10 +39,13 @@ from millrace.stores.cassandra_schema import statements
 # Version 5 frames carry a checksum that the driver computes in Python; a pinned version also
 # saves the reconnect with which it feels its way down.
 _PROTOCOL_VERSION = 4
+_DEFINE_TIMEOUT_S = 60
 _RECONNECT_FIRST_S = 0.25
 _RECONNECT_MAX_S = 2.0
 # What the driver raises when servers or connections fail; most have no common ancestor.
 _UNAVAILABLE = (NoHostAvailable, DriverException, ConnectionException, ErrorMessage)
+# Of a keyspace, or a table, that was there when the statement was prepared.
+_GONE = re.compile("unconfigured table|does not exist")
 _KEYSPACE = re.compile("[a-z][a-z0-9_]{0,47}")
 
 _Page = tuple[list[Any], bytes | None]
@@ -94,7 +97,7 @@ def create_schema(session: Session, settings: Settings) -> None:
     for statement in statements(
         settings.cassandra_keyspace, settings.cassandra_dc, settings.cassandra_replication
     ):
-        session.execute(statement, timeout=60)
+        session.execute(statement, timeout=_DEFINE_TIMEOUT_S)
 
 
 class CassandraSession:
@@ -110,6 +113,16 @@ class CassandraSession:
     def _prepare(self, query: str) -> Any:
         try:
             return self.session.prepare(query)
+        except _UNAVAILABLE as error:
+            raise _ours(error) from error
+
+    async def define(self, statement: str) -> None:
+        """A statement that changes the schema; such ones take their time."""
+        await asyncio.to_thread(self._define, statement)
+
+    def _define(self, statement: str) -> None:
+        try:
+            self.session.execute(statement, timeout=_DEFINE_TIMEOUT_S)
         except _UNAVAILABLE as error:
             raise _ours(error) from error
 
@@ -148,6 +161,8 @@ class CassandraSession:
 def _ours(error: Exception) -> MillraceError:
     name = type(error).__name__
     if isinstance(error, RequestValidationException):
+        if _GONE.search(str(error)):
+            return TablesGone("Cassandra has no such table any more")
         return Bug(f"Cassandra refuses a statement: {name}")
     if isinstance(error, OperationTimedOut):
         return OutcomeUnknown("Cassandra did not answer in time")

@@ -4,31 +4,58 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from millrace.errors import StoreUnavailable
+from millrace.errors import StoreUnavailable, TablesGone
 from millrace.stores.feed_port import (
+    FIRST_TABLE,
     FeedRow,
     FeedStatics,
+    FeedTables,
     MinutePosition,
     NodeSeen,
     TopicPartition,
+    begun_after,
+    tables_changed,
 )
 
 _NODE = "memory"
+
+
+class _Rows:
+    """One table."""
+
+    def __init__(self) -> None:
+        self.authors: dict[tuple[int, int], int] = {}
+        self.media: defaultdict[int, list[int]] = defaultdict(list)
+
+    def add(self, row: FeedRow) -> bool:
+        """Whether it is new."""
+        user_id, media_id, author_id = row
+        new = (user_id, media_id) not in self.authors
+        if new:
+            insort(self.media[user_id], media_id)
+        self.authors[user_id, media_id] = author_id
+        return new
+
+    def forget(self, key: tuple[int, int]) -> None:
+        user_id, media_id = key
+        if self.authors.pop(key, None) is not None:
+            media = self.media[user_id]
+            del media[bisect_left(media, media_id)]
 
 
 class MemoryFeedStore:
     """Implements `FeedStore` with one node, which can be made to fail as a real one does."""
 
     def __init__(self) -> None:
-        self._authors: dict[tuple[int, int], int] = {}
-        self._media: defaultdict[int, list[int]] = defaultdict(list)
+        self._tables = FeedTables(FIRST_TABLE, "", "", 0, 1)
+        self._rows: dict[str, _Rows] = {FIRST_TABLE: _Rows()}
         self._positions: dict[tuple[str, str, int], int] = {}
         self._minutes: defaultdict[tuple[str, str, int], dict[int, MinutePosition]] = defaultdict(
             dict
         )
         self._generation = 1
         self._heartbeat = 0
-        self._unsynced: list[tuple[int, int]] = []
+        self._unsynced: list[tuple[str, tuple[int, int]]] = []
         self._log_id: int | None = None
         self.up = True
 
@@ -37,11 +64,9 @@ class MemoryFeedStore:
         positions are not (the worst case), and its generation is a new one.
         """
         kept = max(len(self._unsynced) - forgotten_rows_max, 0)
-        for key in self._unsynced[kept:]:
-            user_id, media_id = key
-            if self._authors.pop(key, None) is not None:
-                media = self._media[user_id]
-                del media[bisect_left(media, media_id)]
+        for table, key in self._unsynced[kept:]:
+            if table in self._rows:
+                self._rows[table].forget(key)
         self._unsynced.clear()
         self._generation += 1
 
@@ -51,34 +76,67 @@ class MemoryFeedStore:
 
     async def write(self, rows: Sequence[FeedRow]) -> None:
         self._answers()
-        for user_id, media_id, author_id in rows:
-            key = (user_id, media_id)
-            if key not in self._authors:
-                insort(self._media[user_id], media_id)
-                self._unsynced.append(key)
-            self._authors[key] = author_id
+        for table in filter(None, (self._tables.current, self._tables.beside)):
+            await self.write_to(table, rows)
+
+    async def write_to(self, table: str, rows: Sequence[FeedRow]) -> None:
+        self._answers()
+        there = self._table(table)
+        for row in rows:
+            if there.add(row):
+                self._unsynced.append((table, (row.user_id, row.media_id)))
 
     async def page(
         self, user_id: int, *, before: int | None = None, limit: int
     ) -> list[tuple[int, int]]:
         self._answers()
-        media = self._media[user_id]
+        rows = self._table(self._tables.current)
+        media = rows.media[user_id]
         end = len(media) if before is None else bisect_left(media, before)
         newest = media[max(end - limit, 0) : end]
-        return [(media_id, self._authors[user_id, media_id]) for media_id in reversed(newest)]
+        return [(media_id, rows.authors[user_id, media_id]) for media_id in reversed(newest)]
 
     async def statics(self, user_id: int) -> FeedStatics:
         self._answers()
         return FeedStatics()
 
-    async def has_many(self, pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    async def has_many(
+        self, pairs: Sequence[tuple[int, int]], *, table: str = ""
+    ) -> set[tuple[int, int]]:
         self._answers()
-        return {pair for pair in pairs if pair in self._authors}
+        there = self._table(table or self._tables.current).authors
+        return {pair for pair in pairs if pair in there}
 
     async def scan(self) -> AsyncIterator[FeedRow]:
         self._answers()
-        for (user_id, media_id), author_id in list(self._authors.items()):
+        rows = self._table(self._tables.current)
+        for (user_id, media_id), author_id in list(rows.authors.items()):
             yield FeedRow(user_id, media_id, author_id)
+
+    async def tables(self) -> FeedTables:
+        self._answers()
+        return self._tables
+
+    async def begin_table(self, now: FeedTables) -> FeedTables:
+        begun = begun_after(now)
+        self._rows.setdefault(begun.beside, _Rows())
+        await self.change_tables(now, begun)
+        return begun
+
+    async def change_tables(self, now: FeedTables, wanted: FeedTables) -> None:
+        self._answers()
+        if self._tables != now:
+            raise tables_changed()
+        self._tables = wanted
+
+    async def drop_table(self, table: str) -> None:
+        self._answers()
+        self._rows.pop(table, None)
+
+    def _table(self, name: str) -> _Rows:
+        if name not in self._rows:
+            raise TablesGone(f"the feed store has no table {name}")
+        return self._rows[name]
 
     async def generations(self) -> dict[str, NodeSeen]:
         self._answers()

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from millrace.errors import FailedPrecondition
+
 
 class FeedRow(NamedTuple):
     """One delivery: `media_id` of `author_id` in the feed of `user_id`."""
@@ -54,33 +56,52 @@ class NodeSeen(NamedTuple):
     heartbeat: int
 
 
+class FeedTables(NamedTuple):
+    """Which table of rows is served, and which one beside it is written as well.
+
+    `phase` says what `beside` is: being built, or kept for a way back; "" where there is none.
+    `last`: the highest number that a table ever had, so that no name comes twice. `made`: another
+    one whenever the whole store was made anew, empty.
+    """
+
+    current: str
+    beside: str
+    phase: str
+    last: int
+    made: int
+
+
+BUILDING, KEPT = "building", "kept"
+FIRST_TABLE = "feed_by_user"
+
 TopicPartition = tuple[str, int]
 
 
-class FeedStore(Protocol):
-    """Every method raises StoreUnavailable when the store does not answer in time.
+def begun_after(now: FeedTables) -> FeedTables:
+    """With a new table beside the current one."""
+    name = f"{FIRST_TABLE}_{now.last + 1}"
+    return now._replace(beside=name, phase=BUILDING, last=now.last + 1)
 
-    What was acknowledged may still be forgotten by a node that is killed (the last tenth of a
-    second; 10 s at a power cut): whoever writes steps back when a node's generation changes.
-    """
+
+def tables_changed() -> FailedPrecondition:
+    """Somebody else has begun, switched or dropped meanwhile."""
+    return FailedPrecondition("the feed's tables were changed by somebody else meanwhile")
+
+
+class RowStore(Protocol):
+    """What delivery and checks need of a feed store: rows of one kind, and positions."""
 
     async def write(self, rows: Sequence[FeedRow]) -> None:
         """All rows, in any order, any number of times. Returns when all are acknowledged by a
         quorum of the local replicas; after an error some may be written.
         """
 
-    async def page(
-        self, user_id: int, *, before: int | None = None, limit: int
-    ) -> list[tuple[int, int]]:
-        """The newest (media_id, author_id) with media_id < `before`, newest first; quorum."""
-
-    async def statics(self, user_id: int) -> FeedStatics: ...
-
-    async def has_many(self, pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Which of (user_id, media_id) are there, for checks. Any number of pairs."""
-
-    def scan(self) -> AsyncIterator[FeedRow]:
-        """Every row in no order, for checks; a page at a time in memory."""
+    async def has_many(
+        self, pairs: Sequence[tuple[int, int]], *, table: str = ""
+    ) -> set[tuple[int, int]]:
+        """Which of (user_id, media_id) are there, for checks. Any number of pairs. `table`: in
+        this one instead of the current.
+        """
 
     async def generations(self) -> dict[str, NodeSeen]:
         """The nodes that the store knows, dead ones included, by host id (addresses may change)."""
@@ -107,6 +128,45 @@ class FeedStore(Protocol):
 
     async def history(self, name: str, topic: str, partition: int) -> list[MinutePosition]:
         """Newest minute first."""
+
+
+class FeedStore(RowStore, Protocol):
+    """Every method raises StoreUnavailable when the store does not answer in time, and its
+    subclass TablesGone when its tables are not there, or were made anew since it was opened.
+
+    Rows are read from the current table and written to that and the one beside it. Every process
+    learns of a change within `settings.feed_tables_lease_s`, or reads and writes no rows.
+
+    What was acknowledged may still be forgotten by a node that is killed (the last tenth of a
+    second; 10 s at a power cut): whoever writes steps back when a node's generation changes.
+    """
+
+    async def page(
+        self, user_id: int, *, before: int | None = None, limit: int
+    ) -> list[tuple[int, int]]:
+        """The newest (media_id, author_id) with media_id < `before`, newest first; quorum."""
+
+    async def statics(self, user_id: int) -> FeedStatics: ...
+
+    def scan(self) -> AsyncIterator[FeedRow]:
+        """Every row in no order, for checks; a page at a time in memory."""
+
+    async def tables(self) -> FeedTables:
+        """As they are now."""
+
+    async def begin_table(self, now: FeedTables) -> FeedTables:
+        """A new, empty table beside the current one, which is filled from now on by every write of
+        a process that knows of it. Raises FailedPrecondition unless all is as `now` says.
+        """
+
+    async def change_tables(self, now: FeedTables, wanted: FeedTables) -> None:
+        """Serve another table, or write one no longer. Raises as `begin_table`."""
+
+    async def drop_table(self, table: str) -> None:
+        """One that nobody writes any more."""
+
+    async def write_to(self, table: str, rows: Sequence[FeedRow]) -> None:
+        """As `write`, to this table alone."""
 
     async def log_id(self, mine: int) -> int:
         """The log to which rows, statics and positions belong: `mine` for a store that is new."""

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from millrace.clock import Clock
 from millrace.errors import FailedPrecondition, PoisonEvent, StoreUnavailable
 from millrace.log.codec import Event, decode
-from millrace.log.port import Log, Record, TopicPartition
+from millrace.log.port import ReadingLog, Record, TopicPartition
 from millrace.log.topics import DEAD_SUFFIX
 from millrace.stores.port import ViewStore
 from social.log.v1 import follows_pb2, likes_pb2, users_pb2
@@ -30,7 +30,7 @@ DEAD_MAX = 100_000
 class Events:
     """The log of one look. Memory: the dead letters."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: ReadingLog) -> None:
         self._log = log
         self._dead: set[tuple[str, int, int]] = set()
         self._dead_at: Ends = {}
@@ -91,7 +91,7 @@ class Events:
 
 
 async def records(
-    log: Log, start: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    log: ReadingLog, start: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> AsyncGenerator[Record]:
     """Those after `start` (0 where it says nothing) up to `ends`. Raises StoreUnavailable when the
     log stops before them.

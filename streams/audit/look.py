@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 from millrace.clock import Clock
 from millrace.errors import FailedPrecondition
 from millrace.log.codec import Event
-from millrace.log.port import Log
-from millrace.stores.feed_port import FeedStore
+from millrace.log.port import ReadingLog
+from millrace.stores.feed_port import RowStore
 from millrace.stores.port import ViewStore
 from streams.audit.difference import Difference, at
 from streams.audit.events import Ends, Events, covered
@@ -40,14 +40,20 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """What is compared. `views` and `feeds` say where they are, whatever `served` reads."""
+class Stores:
+    """The log, and where views and feeds are."""
 
-    log: Log
+    log: ReadingLog
     views: ViewStore
-    feeds: FeedStore
-    served: Served
+    feeds: RowStore
     clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Sources(Stores):
+    """What is compared: `served` with the log."""
+
+    served: Served
 
 
 class Part(Protocol):

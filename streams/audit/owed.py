@@ -12,7 +12,7 @@ from millrace.log.marks import Marks
 from millrace.views import lag
 from streams.audit.difference import Difference, at
 from streams.audit.events import POLL_S, Ends, Events
-from streams.audit.look import Bounds, Sources
+from streams.audit.look import Bounds, Stores
 from streams.owed_rows import OwedRows, check_owed_rows
 
 FEED, OWED = "feed", "owed rows"
@@ -20,24 +20,24 @@ MISSING_MAX = 1_000
 
 
 async def look_for_owed(
-    authors: Container[object], sources: Sources, bounds: Bounds
+    authors: Container[object], stores: Stores, bounds: Bounds
 ) -> tuple[int, str, list[Difference]]:
     """How many rows are owed, at which position, and the first `MISSING_MAX` of those that are
     not there.
     """
-    position = await _delivered(sources, bounds.wait_s)
-    found = await _check(sources, authors.__contains__)
+    position = await _delivered(stores, bounds.wait_s)
+    found = await _check(stores, authors.__contains__)
     if not found.missing_count and not found.unplanned_count:
         return found.checked, position, []
-    await sources.clock.sleep(bounds.again_s)
-    position = await _delivered(sources, bounds.wait_s)
-    again = await _check(sources, _of(found, authors))
+    await stores.clock.sleep(bounds.again_s)
+    position = await _delivered(stores, bounds.wait_s)
+    again = await _check(stores, _of(found, authors))
     return found.checked, position, _differences(again, position)
 
 
-async def _check(sources: Sources, of_author: Callable[[int], bool]) -> OwedRows:
+async def _check(stores: Stores, of_author: Callable[[int], bool]) -> OwedRows:
     return await check_owed_rows(
-        sources.log, sources.views, sources.feeds, missing_max=MISSING_MAX, of_author=of_author
+        stores.log, stores.views, stores.feeds, missing_max=MISSING_MAX, of_author=of_author
     )
 
 
@@ -48,29 +48,29 @@ def _of(found: OwedRows, authors: Container[object]) -> Callable[[int], bool]:
     return {row.author_id for row in found.missing}.__contains__
 
 
-async def _delivered(sources: Sources, wait_s: float) -> str:
+async def _delivered(stores: Stores, wait_s: float) -> str:
     """Until all media that are in the log now are planned, and the chunks of that delivered;
     returns the position in words. Raises StoreUnavailable after `wait_s`.
     """
-    deadline_s = sources.clock.monotonic_s() + wait_s
-    events = Events(sources.log)
+    deadline_s = stores.clock.monotonic_s() + wait_s
+    events = Events(stores.log)
     posts = await events.ends(["media"])
-    marks = Marks(sources.log)
+    marks = Marks(stores.log)
     try:
         await marks.refresh()
         while any(marks.of(partition).planned < end for (_, partition), end in posts.items()):
-            await _wait(sources.clock, deadline_s, "the planner")
+            await _wait(stores.clock, deadline_s, "the planner")
             await marks.refresh()
     finally:
         await marks.close()
     chunks = {place: end for place, end in (await events.ends(lag.CHUNKS)).items() if end}
-    while await _undelivered(sources, chunks):
-        await _wait(sources.clock, deadline_s, "delivery")
+    while await _undelivered(stores, chunks):
+        await _wait(stores.clock, deadline_s, "delivery")
     return at(posts, ["media"])
 
 
-async def _undelivered(sources: Sources, chunks: Ends) -> bool:
-    stored = await sources.feeds.positions(lag.DELIVERY, chunks)
+async def _undelivered(stores: Stores, chunks: Ends) -> bool:
+    stored = await stores.feeds.positions(lag.DELIVERY, chunks)
     return any(stored.get(place, 0) < end for place, end in chunks.items())
 
 

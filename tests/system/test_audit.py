@@ -46,7 +46,7 @@ class Heard(Told):
 async def audited(stores: OpenStores, bounds: Bounds) -> Heard:
     heard = Heard()
     served = ServedByViews(stores.views, stores.feeds)
-    sources = Sources(stores.log, stores.views, stores.feeds, served, SystemClock())
+    sources = Sources(stores.log, stores.views, stores.feeds, SystemClock(), served)
     await Audit(sources, bounds, heard).run(CHECKS)
     return heard
 

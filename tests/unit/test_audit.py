@@ -68,7 +68,7 @@ def test_feeds_are_what_the_log_says(ops: list[Any], waiting: list[Any], keys_ma
 
 
 async def _look_at_feeds(world: AuditedWorld, keys: Keys) -> list[Any]:
-    sources = Sources(world.log, world.views, world.feeds, Written(world), world.log.clock)
+    sources = Sources(world.log, world.views, world.feeds, world.log.clock, Written(world))
     limits = Bounds(keys_max=3, members_max=8, wait_s=1.0, again_s=1.0)
     return (await look(FeedLook(), keys, sources, limits, lambda _: None))[1]
 
