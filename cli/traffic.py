@@ -80,15 +80,25 @@ def traffic(
     report = TrafficReport(_parameters(load, crowd, against))
     console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)
     settings = None if addresses else settings_of_running(data)
-    asyncio.run(_run(report, crowd, load, addresses, settings, console, verify=verify))
+    try:
+        asyncio.run(_run(report, crowd, load, addresses, settings, console, verify=verify))
+    finally:
+        # What was measured is worth having though the checks could not be made.
+        if report.traffic is not None:
+            _show(report, console, json_file, html_file)
+    if wrong := sum(not check.passed for check in report.checks):
+        raise MillraceError(f"{wrong} of {len(report.checks)} checks failed")
+
+
+def _show(
+    report: TrafficReport, console: Console, json_file: Path | None, html_file: Path | None
+) -> None:
     report.print(console)
     if json_file is not None:
         report.write(json_file)
     if html_file is not None:
         html_file.parent.mkdir(parents=True, exist_ok=True)
         html_file.write_text(page_of(report))
-    if wrong := sum(not check.passed for check in report.checks):
-        raise MillraceError(f"{wrong} of {len(report.checks)} checks failed")
 
 
 async def _run(

@@ -5,13 +5,16 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from cli.traffic import seconds_of
 from cli.traffic_page import page_of
 from cli.traffic_report import TrafficReport
 from cli.traffic_view import TrafficView
 from cli.traffic_workers import Seen
 from cli.vitals import Vital
+from millrace.errors import InvalidRequest
 from millrace.traffic.check import Check
 from millrace.traffic.record import Record
 from millrace.traffic.report import report_of
@@ -74,3 +77,16 @@ def test_the_view_shows_the_newest_window_on_a_terminal() -> None:
     shown = console.export_text()
     for said in ("7 answered", "3 under way", "LikeMedia", "20."):
         assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("2h", 7_200.0)]
+)
+def test_durations_are_said_with_a_unit(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "-1s", "1d", "soon"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        seconds_of(text)
