@@ -1,6 +1,8 @@
 """Mixes and arrivals: what can be said, what is refused, what proportions and rates come out."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,16 @@ def test_the_default_has_the_proportions_of_the_talk() -> None:
 @pytest.mark.parametrize("name", ["talk", "reads", "likes"])
 def test_mixes_have_names(name: str) -> None:
     assert mix_of(name).name == name
+
+
+def test_the_document_has_the_mixes_as_they_are() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "traffic.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|(.*)\|$", document, re.MULTILINE)
+    assert {name: rpc for name, rpc, _ in rows} == {name: str(rpc) for name, rpc in NAMES.items()}
+    for column, mix in enumerate(("talk", "reads", "likes")):
+        told = {NAMES[name]: weights.split("|")[column].strip() for name, _, weights in rows}
+        weights = {rpc: float(weight) for rpc, weight in told.items() if weight}
+        assert weights == mix_of(mix).weights
 
 
 @pytest.mark.parametrize(
