@@ -20,7 +20,7 @@ from millrace.client import Session
 from millrace.client.connections import Stubs
 from millrace.stores.cassandra_session import connect
 from millrace.traffic.record import Record
-from social.v1 import users_pb2
+from social.v1 import media_pb2, users_pb2
 from streams.progress import published
 from tests.running import RunningMillrace, running_millrace
 from tests.system.test_faults import equal, some_life
@@ -40,19 +40,24 @@ PATIENCE_S = 300
 FINE = "the right answer"
 
 
-async def command(millrace: RunningMillrace, line: str) -> None:
-    """One line of the runbook, in the processes' environment."""
-    settings = millrace.settings
+def environment_of(millrace: RunningMillrace) -> dict[str, str]:
+    """The processes' environment, for a command."""
     names = (
         *("stack_file", "postgres_dsn", "topic_prefix", "cassandra_keyspace", "keys_dir"),
         *("objects_url", "log_partitions"),
     )
-    environment = {f"MILLRACE_{name.upper()}": str(getattr(settings, name)) for name in names}
+    settings = millrace.settings
+    found = {f"MILLRACE_{name.upper()}": str(getattr(settings, name)) for name in names}
+    return {**found, "PYTHONPATH": ".:protos/gen"}
+
+
+async def command(millrace: RunningMillrace, line: str) -> None:
+    """One line of the runbook, in the processes' environment."""
     _, *words = line.split()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", *words),
         cwd=ROOT,
-        env={**os.environ, **environment, "PYTHONPATH": ".:protos/gen"},
+        env={**os.environ, **environment_of(millrace)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -78,9 +83,13 @@ async def lose_everything(stack: StackStatus, millrace: RunningMillrace) -> None
 
 
 class Asking:
-    """Asks again and again who a person is, and counts the answers by their kind."""
+    """Asks again and again who a person is, and with `media_id` how many like it, which must not
+    fall; counts the answers by their kind.
+    """
 
-    def __init__(self, address: str, session: Session, handle: str) -> None:
+    def __init__(self, address: str, session: Session, handle: str, media_id: int = 0) -> None:
+        self._media_id = media_id
+        self._likes = 0
         self.answers: Counter[str] = Counter()
         self._address = address
         self._session = session
@@ -94,12 +103,22 @@ class Asking:
             while True:
                 try:
                     answer = await stubs.users.GetUsers(request, metadata=metadata, timeout=5)
+                    likes = await self._likes_now(stubs, metadata)
                 except grpc.aio.AioRpcError as error:
                     self.answers[error.code().name] += 1
                 else:
                     right = [user.handle for user in answer.users] == [self._handle]
-                    self.answers[FINE if right else f"wrong: {answer}"] += 1
+                    right = right and likes >= self._likes
+                    self.answers[FINE if right else f"wrong: {answer}, {likes} likes"] += 1
+                    self._likes = likes
                 await asyncio.sleep(0.02)
+
+    async def _likes_now(self, stubs: Stubs, metadata: list[tuple[str, str]]) -> int:
+        if not self._media_id:
+            return 0
+        request = media_pb2.GetMediaRequest(media_ids=[self._media_id])
+        answer = await stubs.media.GetMedia(request, metadata=metadata, timeout=5)
+        return int(answer.items[0].likes_count)
 
     async def until(self, answer: str) -> None:
         """The next such answer."""
