@@ -109,6 +109,23 @@ async def test_what_is_unavailable_is_tried_again_within_the_deadline() -> None:
     await client.close()
 
 
+async def test_a_client_that_measures_makes_one_attempt() -> None:
+    client = Client("127.0.0.1:1", connections=1, tries_again=False)
+    attempts = 0
+
+    async def once(attempt: Attempt) -> str:
+        nonlocal attempts
+        attempts += 1
+        raise refusal(grpc.StatusCode.UNAVAILABLE)
+
+    with pytest.raises(OutcomeUnknown):
+        await client.tried_again(once, write=True)
+    with pytest.raises(StoreUnavailable):
+        await client.tried_again(once, write=False)
+    assert (attempts, client.retries) == (2, 0)
+    await client.close()
+
+
 async def test_the_least_busy_connection_takes_the_call() -> None:
     client = Client("127.0.0.1:1", connections=3)
     free, taken = asyncio.Event(), list[Stubs]()
