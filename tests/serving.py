@@ -99,6 +99,13 @@ class World:
     def release(self, view: View) -> None:
         self._gates[view.name].release()
 
+    async def until_waited_for(self, view: View) -> None:
+        """Until some call waits for the view to go on."""
+        async with asyncio.timeout(10.0):
+            views = self.parts.positions._views
+            while view.name not in views or not views[view.name].waiting:
+                await asyncio.sleep(0)
+
     async def process_all(self) -> None:
         """Until every view covers the end of its topics."""
         for view in VIEWS:
@@ -115,17 +122,20 @@ class World:
 async def serving(
     services: Sequence[Service] = (), views: Sequence[View] = VIEWS, **changed: Any
 ) -> AsyncIterator[World]:
-    """`services`: in place of those of the same name. `changed`: settings."""
+    """`services`: in place of those of the same name. `changed`: settings. Admission is switched
+    off unless they say otherwise: how busy the machine is must decide no test.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            keys_dir=f"{folder}/keys",
-            objects_url=f"file://{folder}/objects",
-            grpc_address="127.0.0.1:0",
-            argon2_memory_kib=64,
-            argon2_time_cost=1,
-            stop_grace_s=0.0,
-            **changed,
-        )
+        unlike_served: dict[str, Any] = {
+            "keys_dir": f"{folder}/keys",
+            "objects_url": f"file://{folder}/objects",
+            "grpc_address": "127.0.0.1:0",
+            "argon2_memory_kib": 64,
+            "argon2_time_cost": 1,
+            "stop_grace_s": 0.0,
+            "admission_delay_ms": 0,
+        }
+        settings = Settings(**{**unlike_served, **changed})
         clock = SystemClock()
         log, store = MemoryLog(), MemoryStore()
         await start_log(log, clock, settings.user_id_block)
@@ -135,28 +145,55 @@ async def serving(
         parts = assemble(
             settings, clock, keys, log, control, store, MemoryFeedStore(), MemoryCache(clock)
         )
-        described = {
-            service.descriptor.full_name: service for service in (*services_of(parts), *services)
-        }
-        server = Server(parts, list(described.values()))
-        await server.start()
-        address = f"127.0.0.1:{server.port}"
-        channel = grpc.aio.insecure_channel(address)
-        world = World(
+        async with _served(parts, log, store, services) as world:
+            projecting = [await _projecting(world, view) for view in views]
+            try:
+                yield world
+            finally:
+                for task in projecting:
+                    task.cancel()
+                await asyncio.gather(*projecting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def another_process(world: World) -> AsyncIterator[World]:
+    """A second gRPC server on the log and the stores of `world`, whose projections serve both."""
+    first = world.parts
+    parts = assemble(
+        first.settings,
+        first.clock,
+        first.keys,
+        world.log,
+        first.control,
+        world.store,
+        first.feeds,
+        MemoryCache(first.clock),
+    )
+    async with _served(parts, world.log, world.store) as other:
+        yield other
+
+
+@asynccontextmanager
+async def _served(
+    parts: Parts, log: MemoryLog, store: MemoryStore, services: Sequence[Service] = ()
+) -> AsyncIterator[World]:
+    described = {
+        service.descriptor.full_name: service for service in (*services_of(parts), *services)
+    }
+    server = Server(parts, list(described.values()))
+    await server.start()
+    address = f"127.0.0.1:{server.port}"
+    channel = grpc.aio.insecure_channel(address)
+    try:
+        yield World(
             parts, log, store, server, channel, users_pb2_grpc.UsersServiceStub(channel), address
         )
-        projecting = [await _projecting(world, view) for view in views]
-        try:
-            yield world
-        finally:
-            for task in projecting:
-                task.cancel()
-            await asyncio.gather(*projecting, return_exceptions=True)
-            await channel.close()
-            await server.stop()
-            await parts.positions.close()
-            parts.passwords.close()
-            await parts.cleaner.close()
+    finally:
+        await channel.close()
+        await server.stop()
+        await parts.positions.close()
+        parts.passwords.close()
+        await parts.cleaner.close()
 
 
 async def _projecting(world: World, view: View) -> "asyncio.Task[None]":

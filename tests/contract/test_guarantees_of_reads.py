@@ -1,5 +1,6 @@
 """What docs/guarantees.md says of every read: own writes, monotonic reads, staleness, privacy."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from social.v1 import comments_pb2, likes_pb2, media_pb2, users_pb2
 from tests.calls import READS, WRITES
 from tests.contract.test_protos import CONTRACT
 from tests.scenes import Answer, Scene, scene_in, unpositioned
-from tests.serving import Person, World, new_request_id, refusal, serving
+from tests.serving import Person, World, another_process, new_request_id, refusal, serving
 
 LISTS = [rpc for rpc in READS if CONTRACT[rpc] == "lists"]
 
@@ -23,8 +24,14 @@ async def world() -> AsyncIterator[World]:
 
 @pytest.fixture(scope="module")
 async def patient() -> AsyncIterator[World]:
-    async with serving(token_wait_ms=10_000) as served:
+    async with serving(token_wait_ms=10_000, privacy_wait_s=0.1) as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+async def neighbour(patient: World) -> AsyncIterator[World]:
+    async with another_process(patient) as other:
+        yield other
 
 
 async def written(scene: Scene, rpc: str) -> Person:
@@ -41,9 +48,19 @@ async def read(scene: Scene, rpc: str, who: Person) -> Answer:
 
 @pytest.mark.parametrize("rpc", READS)
 async def test_a_read_with_the_position_shows_the_write(patient: World, rpc: str) -> None:
-    """It waits for its views: they are held until it has asked."""
+    """It waits for its views: the one that has the write is held until it does."""
     scene = await scene_in(patient)
-    answer = await read(scene, rpc, await written(scene, rpc))
+    view = WRITES[READS[rpc].by].view
+    await patient.process_all()
+    await patient.hold(view)
+    try:
+        reader = await written(scene, rpc)
+        reading = asyncio.create_task(read(scene, rpc, reader))
+        await patient.until_waited_for(view)
+        assert not reading.done()
+    finally:
+        patient.release(view)
+    answer = await reading
     assert READS[rpc].shows(answer.only, scene)
     assert not answer.only.stale
 
@@ -67,13 +84,17 @@ async def test_a_read_that_cannot_show_the_write_says_stale(world: World, rpc: s
 
 
 @pytest.mark.parametrize("rpc", READS)
-async def test_reads_with_one_position_never_go_back(patient: World, rpc: str) -> None:
+async def test_reads_with_one_position_never_go_back(
+    patient: World, neighbour: World, rpc: str
+) -> None:
     """What one read has shown, each later one with the same position shows, in any process."""
     scene = await scene_in(patient)
+    elsewhere = replace(scene, world=neighbour)
     reader = await written(scene, rpc)
-    for _ in range(3):
-        answer = await read(scene, rpc, reader)
+    for place in (scene, elsewhere, scene, elsewhere):
+        answer = await read(place, rpc, reader)
         assert READS[rpc].shows(answer.only, scene)
+        assert not answer.only.stale
 
 
 @pytest.mark.parametrize("rpc", READS)

@@ -20,7 +20,10 @@ PATIENCE_S = 30.0
 async def world() -> AsyncIterator[World]:
     # Knocks that a busy test machine hears late say nothing about this test.
     async with serving(
-        admission_calls_start=8, admission_calls_min=4, admission_heard_ms=60_000
+        admission_delay_ms=100,
+        admission_calls_start=8,
+        admission_calls_min=4,
+        admission_heard_ms=60_000,
     ) as made:
         yield made
 

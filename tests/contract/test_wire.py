@@ -38,7 +38,9 @@ def asked(ana: Person) -> bytes:
 
 
 async def test_statuses_and_positions_are_read_from_the_frames() -> None:
-    async with serving(grpc_streams_max=7) as world:
+    async with serving(
+        grpc_streams_max=7, admission_delay_ms=100, admission_heard_ms=60_000
+    ) as world:
         ana = await world.register("ana")
         connection = await connected(world)
         assert connection.calls_max == 7
