@@ -17,6 +17,7 @@ from rich.table import Table
 from cli import replay_feed
 from cli.replay_bar import ReplayBar
 from cli.settings_of import DataDir, settings_of_running
+from millrace import collector
 from millrace.auth.keys import load_keys
 from millrace.auth.sealing import open_secret, open_text
 from millrace.clock import SystemClock
@@ -86,6 +87,8 @@ def replay(
     console = Console()
 
     async def run() -> None:
+        # As every process of Millrace does before its work.
+        collector.settle(settings.collector_objects)
         for name in chosen:
             kind = KINDS[name]
             if status:

@@ -51,9 +51,14 @@ CREATE TABLE replay_dead (
   PRIMARY KEY (topic, partition, number)
 )"""
 DEAD_REASON_MAX = 1_000
+# Columns that only one of two schemas has in these tables.
+_DIFFERENT = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_name = ANY($1) AND table_schema IN ($2, $3)
+GROUP BY table_name, column_name, data_type HAVING count(*) <> 2"""
 # The first wait for the tables' locks, which readers have to wait behind; it doubles.
 _LOCK_FIRST_MS = 50
-_LOCK_MAX_MS = 3_200
+_LOCK_MAX_MS = 1_600
 _LOCK_PAUSE_S = 0.2
 
 
@@ -191,9 +196,11 @@ class Beside:
 
         `reach` is asked, while the projector waits, to bring the tables beside at least to where
         the served ones are. Raises StoreUnavailable, and nothing is changed, when that takes
-        longer than `replay_switch_wait_s`, or readers do not let the tables go.
+        longer than `replay_switch_wait_s`, or readers do not let the tables go; FailedPrecondition
+        where a migration has changed the served tables since.
         """
         connection = self.connection
+        await self._check_columns()
         async with connection.transaction():
             served = await self._served_locked()
             try:
@@ -212,6 +219,17 @@ class Beside:
                 f"UPDATE {self.schema}.replay_state SET phase = $1, switched_at = now()", KEPT
             )
             await self._exchange_tables()
+
+    async def _check_columns(self) -> None:
+        """Raises FailedPrecondition where a migration came after the tables beside."""
+        served = (await self._served_schema()).strip('"')
+        different = await self.connection.fetch(_DIFFERENT, self._names, served, self.schema)
+        if different:
+            names = ", ".join(sorted({table for table, _ in different}))
+            raise FailedPrecondition(
+                f"{names} beside {self.view.view} are of another schema:"
+                f" `millrace replay {self.view.view} --drop-old`, and build them anew"
+            )
 
     async def _served_locked(self) -> dict[TopicPartition, StoredPosition]:
         """In the order in which batches lock them. The projector waits from here on.

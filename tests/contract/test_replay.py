@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from millrace.errors import FailedPrecondition
 from millrace.log.memory import MemoryLog
 from millrace.log.partitioner import key_of
 from millrace.log.port import ORDER_HEADER
@@ -160,3 +161,24 @@ async def test_a_rollback_serves_the_old_tables_as_of_now(world: ReplayWorld) ->
     assert await drop_beside(view, world.parts) == "kept"
     assert await drop_beside(view, world.parts) == ""
     await assert_right(world, view)
+
+
+async def test_tables_of_an_older_schema_are_not_served(world: ReplayWorld) -> None:
+    view = VIEW_BY_NAME["likes"]
+    await world.project(view)
+    assert (await world.replay(view)).switched
+    connection = await asyncpg.connect(world.settings.postgres_dsn)
+    await connection.execute("ALTER TABLE likes ADD COLUMN mood bigint NOT NULL DEFAULT 0")
+    await connection.close()
+    with pytest.raises(FailedPrecondition, match="likes beside likes are of another schema"):
+        await roll_back(view, world.parts)
+    with pytest.raises(FailedPrecondition, match="the old tables of likes are kept since"):
+        await world.replay(view)
+
+
+async def test_nothing_is_rolled_back_where_nothing_is_kept(world: ReplayWorld) -> None:
+    view = VIEW_BY_NAME["likes"]
+    await world.project(view)
+    await world.replay(view, Wanted(switch=False))
+    with pytest.raises(FailedPrecondition, match="no old tables of likes are kept"):
+        await roll_back(view, world.parts)
