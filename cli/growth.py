@@ -17,7 +17,7 @@ from cli.vitals import Vital
 _SHARE = 0.10
 _MEMORY_MIB, _DESCRIPTORS = 16.0, 16.0
 # Fewer samples in a quarter say nothing.
-_SAMPLES_MIN = 3
+_SAMPLES_MIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class Growth:
     last: float | None
     allowed: float
     judged: bool
+
+    @property
+    def unknown(self) -> bool:
+        return self.judged and (self.second is None or self.last is None)
 
     @property
     def passed(self) -> bool:

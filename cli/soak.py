@@ -21,6 +21,7 @@ from millrace.errors import InvalidRequest, MillraceError
 BUILD = ROOT / "build" / "soak"
 GRAPH = ROOT / "tests" / "data" / "twitch-pt.follows.gz"
 _LINE_COLUMNS = 110
+_MINUTES_MIN = 1.0
 
 
 def soak(
@@ -33,11 +34,13 @@ def soak(
     seed: Annotated[int, typer.Option(help="of people, plan and pictures")] = 1,
 ) -> None:
     """Play mixed traffic for long, and judge growth, audit and checks."""
-    for name, value in (("--minutes", minutes), ("--online", online), ("--processes", processes)):
+    for name, value in (("--online", online), ("--processes", processes)):
         if not value > 0:
             raise InvalidRequest(f"{name} {value:g} is not above 0")
     console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)
     crowd = Crowd(graph, users, online, seed, processes)
+    if minutes < _MINUTES_MIN:
+        raise InvalidRequest(f"--minutes {minutes:g}: quarters of less than 15 s say nothing")
     report = SoakReport({"minutes": minutes, "rate": rate or "70 % of the capacity"})
     asyncio.run(SoakRun(BUILD, crowd, report, console).run(minutes * 60, rate))
     report.print(console)

@@ -51,11 +51,18 @@ class SoakReport(TrafficReport):
     @property
     def wrong(self) -> list[str]:
         """Empty when the soak has passed."""
-        grown = [f"{one.process}'s {one.what}" for one in self.growths if not one.passed]
+        unknown = sum(one.unknown for one in self.growths)
+        grown = [
+            f"{one.process}'s {one.what}"
+            for one in self.growths
+            if not one.passed and not one.unknown
+        ]
         checks = sum(not check.passed for check in self.checks)
         found = []
         if grown:
             found.append(f"growth of {', '.join(grown)}")
+        if unknown or not self.growths:
+            found.append("too few samples to judge growth")
         if self.audit_code:
             found.append("the audit found differences")
         if checks or not self.checks:

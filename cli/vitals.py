@@ -61,7 +61,10 @@ class Vitals:
         before, before_s = await asyncio.to_thread(taken_by, self._pids()), start_s
         while len(self.samples) < SAMPLES_MAX:
             await asyncio.sleep(self._every_s)
-            taken, now_s = await asyncio.to_thread(taken_by, self._pids()), time.monotonic()
+            taken, behind = await asyncio.gather(
+                asyncio.to_thread(taken_by, self._pids()), self._behind()
+            )
+            now_s = time.monotonic()
             self.samples.append(
                 Vital(
                     at_s=round(now_s - start_s, 1),
@@ -72,7 +75,7 @@ class Vitals:
                     },
                     memory_mib={n: round(one.memory_bytes / _MIB, 1) for n, one in taken.items()},
                     descriptors={name: one.descriptors for name, one in taken.items()},
-                    behind=await self._behind(),
+                    behind=behind,
                 )
             )
             before, before_s = taken, now_s
