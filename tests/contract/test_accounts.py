@@ -143,6 +143,8 @@ async def test_a_wrong_old_password_changes_nothing(world: World) -> None:
     )
     assert await opens(world, ana.access_token) == ""
     await log_in(world, "ana")
+    # The new one holds already: it may be the repetition of a change that was cut off.
+    await change_password(world, ana.metadata, PASSWORD, "wrong horse")
 
 
 @pytest.mark.parametrize("written", [False, True])

@@ -4,6 +4,7 @@ Each test runs for each RPC of its kind (`CONTRACT` of test_protos says which th
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from millrace.errors import OutcomeUnknown
 from millrace.log.port import Appended
+from millrace.relations import View
+from services.call import Call
 from social.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
 from tests.calls import WRITES, Write
 from tests.contract.test_protos import CONTRACT
@@ -35,11 +38,16 @@ async def world() -> AsyncIterator[World]:
         yield served
 
 
-@pytest.fixture(scope="module")
-async def hasty() -> AsyncIterator[World]:
-    """Waits for views for a moment only."""
-    async with serving(apply_wait_s=0.1, privacy_wait_s=0.1, token_wait_ms=50) as served:
-        yield served
+@asynccontextmanager
+async def late(world: World, view: View) -> AsyncIterator[None]:
+    """The view is held, and calls have a moment left to wait for it."""
+    await world.hold(view)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Call, "left_s", lambda _: 0.1)
+            yield
+    finally:
+        world.release(view)
 
 
 async def prepared(world: World, rpc: str) -> tuple[Scene, Write]:
@@ -79,31 +87,25 @@ async def test_an_answer_says_that_nobody_sees_it_any_more(world: World, rpc: st
 
 
 @pytest.mark.parametrize("rpc", HIDES)
-async def test_a_privacy_write_that_waits_for_a_view_is_pending(hasty: World, rpc: str) -> None:
-    scene, write = await prepared(hasty, rpc)
-    await hasty.hold(write.view)
-    try:
+async def test_a_privacy_write_that_waits_for_a_view_is_pending(world: World, rpc: str) -> None:
+    scene, write = await prepared(world, rpc)
+    async with late(world, write.view):
         answer = await scene.ask(rpc, write.request(scene), write.who(scene))
-        assert answer.only.pending
-    finally:
-        hasty.release(write.view)
-    await hasty.process_all()
+    assert answer.only.pending
+    await world.process_all()
     assert await write.shown(scene, unpositioned(scene.cem))
 
 
 @pytest.mark.parametrize("rpc", CREATES)
 async def test_a_creation_that_the_view_has_late_is_unknown_until_a_retry(
-    hasty: World, rpc: str
+    world: World, rpc: str
 ) -> None:
-    scene, write = await prepared(hasty, rpc)
+    scene, write = await prepared(world, rpc)
     request = write.request(scene)
-    await hasty.hold(write.view)
-    try:
+    async with late(world, write.view):
         refused = await refusal(scene.ask(rpc, request, write.who(scene)))
-    finally:
-        hasty.release(write.view)
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")
-    await hasty.process_all()
+    await world.process_all()
     await scene.ask(rpc, request, write.who(scene))
     assert await write.shown(scene, unpositioned(scene.cem))
 
