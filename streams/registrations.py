@@ -80,15 +80,19 @@ class Registrations:
         nobodies = await self._finish(
             [claim for claim, _ in claims if not claim.frees_claim_number]
         )
-        if nobodies and await self._covered(needs) != epochs:
-            # A restore, a promotion: who seemed to be nobody may be somebody, and secrets that are
-            # ended are gone for good.
-            raise StoreUnavailable("view users went back while it was read")
-        for user_id in nobodies:
-            await self._forget(user_id)
+
+        async def still() -> None:
+            if await self._covered(needs) != epochs:
+                # A restore, a promotion: who seemed to be nobody may be somebody, what seemed to
+                # be a dead letter may hold a name, and what is ended or passed over is so for good.
+                raise StoreUnavailable("view users went back while it was read")
+
         for claim, number in claims:
             if claim.frees_claim_number:
-                await renames.finish(self.store, self.log, self._applied, claim, number)
+                await renames.finish(self.store, self.log, self._applied, still, claim, number)
+        await still()
+        for user_id in nobodies:
+            await self._forget(user_id)
         try:
             await self._move(records)
         except PositionMoved:

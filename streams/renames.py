@@ -23,10 +23,13 @@ async def finish(
     store: ViewStore,
     log: Log,
     applied: Callable[[Appended], Awaitable[None]],
+    still: Callable[[], Awaitable[None]],
     event: NameClaimed,
     number: int,
 ) -> None:
-    """`event` is the claim of a rename, `number` its own. `applied` waits for view users."""
+    """`event` is the claim of a rename, `number` its own. `applied` waits for view users, `still`
+    raises StoreUnavailable when it went back since the caller saw it cover the claim.
+    """
     user_id = event.user_id
     claim = Cited(event.name_key, number)
     frees = Cited(event.frees_name_key, event.frees_claim_number)
@@ -47,6 +50,7 @@ async def finish(
             else row is not None and row.cites != frees
         )
         if dead:
+            await still()
             freed = renaming.name_freed(user_id, one, event.at_ms)
             await log.append("names", one.name_key, freed.SerializeToString())
 

@@ -205,6 +205,30 @@ async def test_no_secrets_are_ended_by_a_view_that_went_back_for_a_moment(
         assert await secrets_of(world, range(1, 10)) == {1}
 
 
+async def test_no_claim_is_passed_over_on_the_word_of_a_view_that_went_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The moment: the view knows nothing of the name, as if the claim were a dead letter."""
+    async with serving() as world:
+        with monkeypatch.context() as patched:
+            fail_at(world, patched, REGISTERED, written=False)
+            await refusal(world.users.Register(request()))
+        await world.process_all()
+        task, right = await task_of(world), world.store.get_many
+
+        async def earlier(table: RowTable, keys: Sequence[Key]) -> dict[Key, Row]:
+            monkeypatch.setattr(world.store, "get_many", right)
+            await world.store.raise_epoch(users.VIEW.name)
+            return {}
+
+        monkeypatch.setattr(world.store, "get_many", earlier)
+        with pytest.raises(StoreUnavailable):
+            await run(world, task)
+        assert await run(world, task) == 1
+        await world.process_all()
+        assert len(await users.by_id(world.store, range(1, 10))) == 1
+
+
 async def test_a_poisoned_claim_is_passed_by() -> None:
     async with serving() as world:
         await world.log.append("names", b"k" * 32, b"\xff\xff")
