@@ -22,7 +22,8 @@ from streams.owed_rows import OwedRows, check_owed_rows
 from tests.running import RunningMillrace, running
 from tests.system.test_main_job import picture
 
-pytestmark = pytest.mark.timeout(400)
+# The short form: tests/unit/test_replay_feed.py and tests/contract/test_feed_tables.py.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PEOPLE = 30
 RATE = 25.0
