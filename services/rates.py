@@ -270,6 +270,8 @@ class Rates:
             try:
                 await self.tell()
             except Exception:
+                # A cache that is away raises nothing, so this is our own mistake. It must not
+                # leave limits to each process alone for good.
                 log.exception("rates are counted by this process alone")
 
     def _cache_key(self, rate: Rate, key: _Key) -> bytes:
