@@ -63,12 +63,11 @@ class PlanOrder:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`actions` by time, all at once. `people`: the graph's and the newcomers."""
+    """`actions` by time, all at once."""
 
     seed: int
     seconds: float
     actions: tuple[Action, ...]
-    people: int
     uploads: int
 
 
@@ -84,8 +83,7 @@ def make_plan(
     order = PlanOrder(seed, seconds, rate, actors, arriving=True)
     actions = tuple(planned(following, order))
     uploads = sum(action.rpc is Rpc.UPLOAD for action in actions)
-    newcomers = sum(action.rpc is Rpc.REGISTER for action in actions)
-    return Plan(seed, seconds, actions, len(following) + newcomers, uploads)
+    return Plan(seed, seconds, actions, uploads)
 
 
 def planned(following: Sequence[Sequence[int]], order: PlanOrder) -> Iterator[Action]:
