@@ -48,7 +48,7 @@ def test_an_unknown_bench_names_those_that_there_are(
 def test_an_empty_data_directory_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for command in ("status", "migrate", "topics", "keys", "owed"):
+    for command in ("status", "migrate", "topics", "keys", "owed", "audit"):
         assert run(monkeypatch, command, "--data", str(tmp_path)) == 3
         assert capsys.readouterr().err.startswith("millrace: no")
 
