@@ -39,8 +39,8 @@ from streams.replay import ReplayParts, Wanted, replay_view, roll_back
 _NOMINAL_PER_S = 100_000
 _GRAPH = GRAPHS / "github.follows.gz"
 _SWITCHES = 20
-_READS_PER_S = 200
-_WRITES_PER_S = 100
+_READS_PER_S = 100
+_WRITES_PER_S = 50
 _READERS = 4
 _PAUSE_S = 0.3
 _PAGE = 30
