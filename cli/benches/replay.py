@@ -1,5 +1,6 @@
 """`replay`: likes from the log to whole tables beside the served ones, against the live path that
-takes the same log into an empty database; and reads while the two are exchanged, against before.
+takes the same log into an empty database; reads while the two are exchanged, against before; and
+the feed's rows (`replay_feed`).
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import numpy as np
 from cli.benches.effort import GRAPHS, Effort
 from cli.benches.figures import Round, Row, machine, rate_row, time_row
 from cli.benches.likes_log import CALLS_AT_ONCE, TOPIC, Like, append, likes_of, records_a_batch
+from cli.benches.replay_feed import measure_feed
 from cli.benches.stand import Stand, Told, Watch
 from millrace import collector
 from millrace.auth.keys import load_keys
@@ -47,6 +49,10 @@ _PAGE = 30
 
 
 async def run(effort: Effort, told: Told) -> list[Row]:
+    return [*await _measure_likes(effort, told), *await measure_feed(effort, told)]
+
+
+async def _measure_likes(effort: Effort, told: Told) -> list[Row]:
     async with (
         Stand("replay", effort, told, servers=("kafka", "postgres")) as stand,
         contextlib.AsyncExitStack() as opened,

@@ -41,7 +41,7 @@ ROWS = {
     "likes": {"likes"},
     "rpc": {"unary rpc"},
     "feed-read": {"feed read p50", "feed read p99"},
-    "replay": {"likes", "reads while switching, p99", "errors while switching"},
+    "replay": {"likes", "reads while switching, p99", "errors while switching", "feed"},
     "overload": {
         "goodput at 2x",
         "answers at 2x, p99",
