@@ -6,10 +6,12 @@ PYTHON ?= $(or $(wildcard $(shell sed -n 's/^executable = //p' .venv/pyvenv.cfg 
 BIN := .venv/bin
 NAME ?= all
 SOAK_MINUTES ?= 20
+SEED ?=
+STEPS ?= 100000
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up stop status test test-all soak check fmt protos bench clean
+.PHONY: help install demo up stop status test test-all sim soak check fmt protos bench clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ test: install ## all tests but the slow ones, on the real servers
 
 test-all: install ## all tests
 	$(PYTEST)
+
+sim: install ## the core on twins under faults, by a seed: make sim SEED=7 STEPS=100000
+	@PYTHONPATH=.:protos/gen $(BIN)/python -m tests.simulation $(SEED:%=--seed %) --steps $(STEPS)
 
 soak: install ## mixed traffic at 70 % of capacity, then growth, audit, checks: make soak SOAK_MINUTES=20
 	@$(BIN)/millrace soak --minutes $(SOAK_MINUTES)

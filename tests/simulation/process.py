@@ -1,0 +1,294 @@
+"""A processor that may be stopped, killed and started between any two steps.
+
+Its coroutines are the product's own. What they are given is here: a log, stores and a clock that
+let others go on before and after each call, that fail when they are told to, and that answer a
+dead process no more.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from millrace.errors import Bug, OutcomeUnknown, StoreUnavailable
+from millrace.log.dead import DeadLetters
+from millrace.log.memory import MemoryReader
+from millrace.log.port import StoredPositions, TopicPartition
+from millrace.settings import Settings
+from millrace.views import VIEWS
+from streams import fanout, projector, registrations
+from streams.delivery import Delivery
+from streams.planner import LARGE, SMALL
+from streams.progress import Published
+from streams.stepping_back import NodeWatch
+from tests.simulation.group import SharedReader
+from tests.simulation.loop import Lane, turn
+
+AT_2025_MS = 1_750_000_000_000
+CHUNKS_MAX = 4
+SLOW_S = 2.5
+
+
+class Restart(Exception):
+    """The process ends on purpose, and its supervisor starts it again."""
+
+
+@dataclass(slots=True)
+class SkewedClock:
+    """A process's own: all sleep by the same time, each has its own idea of the date."""
+
+    loop: Any
+    skew_ms: int = 0
+
+    def now_ms(self) -> int:
+        return AT_2025_MS + round(float(self.loop.time()) * 1000) + self.skew_ms
+
+    def monotonic_s(self) -> float:
+        return float(self.loop.time())
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class Wired:
+    """A store as a process sees it. `kind`: views or feeds, what faults and outages are named."""
+
+    def __init__(self, process: "Process", kind: str, target: Callable[[], Any]) -> None:
+        self._process, self._kind, self._target = process, kind, target
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        process, kind, target = self._process, self._kind, self._target
+
+        async def call(*args: Any, **more: Any) -> Any:
+            lost = await process.reach(kind)
+            answer = await getattr(target(), name)(*args, **more)
+            process.saw(name, args)
+            await turn()
+            process.check_alive()
+            if lost:
+                raise StoreUnavailable("the answer got lost")
+            return answer
+
+        setattr(self, name, call)
+        return call
+
+
+class WiredLog:
+    """The log as a process sees it."""
+
+    def __init__(self, process: "Process") -> None:
+        self._process = process
+        self._log = process.world.log
+
+    @property
+    def partitions(self) -> int:
+        return int(self._log.partitions)
+
+    def partitions_of(self, topic: str) -> int:
+        return int(self._log.partitions_of(topic))
+
+    async def append(self, topic: str, key: bytes, value: bytes | None, **more: Any) -> Any:
+        lost = await self._process.reach("log")
+        appended = await self._log.append(topic, key, value, **more)
+        await turn()
+        self._process.check_alive()
+        if lost:
+            raise OutcomeUnknown("no acknowledgement came")
+        return appended
+
+    async def ends(self, topic: str) -> list[int]:
+        await self._process.reach("log")
+        return list(await self._log.ends(topic))
+
+    def reader(self, positions: Mapping[TopicPartition, int]) -> MemoryReader:
+        return MemoryReader(self._log, positions)
+
+    def group_reader(
+        self, group: str, topics: Sequence[str], stored: StoredPositions
+    ) -> SharedReader:
+        process = self._process
+        reader = SharedReader(process.world.groups[group], process, self._log, stored)
+        process.readers[group] = reader
+        return reader
+
+
+@dataclass(slots=True)
+class Parts:
+    """What `StreamParts` holds, for the product's coroutines."""
+
+    settings: Settings
+    clock: SkewedClock
+    keys: Any
+    identity: Any
+    log: Any
+    views: Any
+    ready: bool = False
+
+
+@dataclass(eq=False)
+class Process:
+    """`dead`: why it ended, empty while it runs. `paused`: it gets no turn (SIGSTOP)."""
+
+    name: str
+    world: Any
+    dead: str = "not started"
+    paused: bool = False
+    life: int = 0
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    readers: dict[str, SharedReader] = field(default_factory=dict)
+    # By kind of store: the next calls fail "before" or "after" they are done, or go "slowly".
+    faults: dict[str, deque[str]] = field(default_factory=dict)
+    # How often the views had been put back when a view's positions were last read.
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def start(self) -> None:
+        if not self.dead:
+            return
+        self.dead, self.paused, self.faults, self.readers = "", False, {}, {}
+        self.clock = SkewedClock(self.world.loop)
+        self.parts: Any = Parts(
+            self.world.settings,
+            self.clock,
+            self.world.keys,
+            self.world.identity,
+            WiredLog(self),
+            Wired(self, "views", lambda: self.world.views),
+        )
+        self.life += 1
+        for part, work in self.works().items():
+            self.add(part, work)
+
+    def works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """The parts that run from the start on, by the lane of each."""
+        raise NotImplementedError
+
+    def add(self, part: str, work: Coroutine[Any, Any, None]) -> None:
+        lane = self.lanes.setdefault(part, Lane(f"{part} of {self.name}", self))
+        life = self.life
+        self.world.loop.start(lane, work, lambda task: self._ended(part, life, task))
+
+    def kill(self, why: str) -> None:
+        if self.dead:
+            return
+        self.dead = why
+        for group in self.world.groups.values():
+            group.leave(self.name)
+        self.world.loop.kill(list(self.lanes.values()))
+
+    async def reach(self, kind: str) -> bool:
+        """Before each call of a store or the log: lets others go on. Returns whether the answer
+        gets lost. Raises StoreUnavailable for a call that fails.
+        """
+        await turn()
+        self.check_alive()
+        faults = self.faults.get(kind)
+        fault = faults.popleft() if faults else ""
+        if fault == "slowly":
+            await self.clock.sleep(SLOW_S)
+            self.check_alive()
+        if fault == "before" or kind in self.world.away:
+            raise StoreUnavailable(f"{kind} away")
+        return fault == "after"
+
+    def saw(self, call: str, args: Sequence[Any]) -> None:
+        """Only who reads the positions of a view that was put back can see that it was. A worker
+        that by chance stands just where the view is now goes on, and nobody can tell.
+        """
+        if call == "positions":
+            self.seen[args[0]] = self.world.restores
+        elif call == "apply" and self.seen.get(args[0].view, 0) != self.world.restores:
+            self.world.epochs.pop(args[0].view, None)
+
+    def check_alive(self) -> None:
+        if self.dead:
+            raise asyncio.CancelledError
+
+    def _ended(self, part: str, life: int, task: "asyncio.Task[None]") -> None:
+        if self.dead or task.cancelled() or life != self.life:
+            return
+        error = task.exception()
+        opening = part == "registrations" and part not in self.readers
+        if isinstance(error, Restart) or (opening and isinstance(error, StoreUnavailable)):
+            self.world.ended(self, str(error))
+        elif error is not None:
+            self.world.ended(self, f"{part} of {self.name} ended: {error!r}", wrong=True)
+
+
+class Projector(Process):
+    """`streams.projector.main`, each of its tasks in a lane of its own."""
+
+    def works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        return {"progress": self._main()}
+
+    async def _main(self) -> None:
+        parts = self.parts
+        others = Published(parts.log)
+        try:
+            progresses = await projector.open_views(parts, VIEWS, others)
+        except StoreUnavailable as error:
+            raise Restart("a store was away at the start") from error
+        backs = {view.name: asyncio.Event() for view in VIEWS}
+        for progress in progresses:
+            view = progress.view
+            self.add(view.name, projector.follow(view, parts, progress, backs[view.name]))
+        self.add("registrations", registrations.follow(parts))
+        await projector.watch(progresses, backs, parts, others)
+
+
+class Fanout(Process):
+    """`streams.fanout`, with a loop in place of Faust around the same `Delivery`."""
+
+    def works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        feeds: Any = Wired(self, "feeds", lambda: self.world.feeds)
+        dead = DeadLetters(self.parts.log, "feed", self.clock, ratio_max=1.0, window_events=1_000)
+        watch = NodeWatch(self.parts.settings.node_silent_s)
+        self.delivery = Delivery(feeds, dead, self.clock, watch)
+        self._chunks: dict[str, asyncio.Queue[list[Any]]] = {}
+        return {
+            "planner": fanout.plan(self.parts),
+            "chunks": self._read(),
+            "delivery small": self._deliver(SMALL),
+            "delivery large": self._deliver(LARGE),
+            "positions": self._keep(),
+        }
+
+    async def _read(self) -> None:
+        reader = self.parts.log.group_reader("fanout", (SMALL, LARGE), self._place)
+        while True:
+            try:
+                records = await reader.batch(CHUNKS_MAX, self.parts.settings.project_wait_s)
+            except StoreUnavailable:
+                await self.clock.sleep(fanout.RETRY_S)
+                continue
+            for lane in (SMALL, LARGE):
+                if of_lane := [record for record in records if record.topic == lane]:
+                    await self._lane(lane).put(of_lane)
+
+    async def _place(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """What was read before is dropped, as by Faust; what is being delivered goes on."""
+        positions = await self.delivery.start_positions(partitions)
+        for queue in self._chunks.values():
+            while not queue.empty():
+                queue.get_nowait()
+        return positions
+
+    async def _deliver(self, lane: str) -> None:
+        while True:
+            try:
+                await self.delivery.deliver(await self._lane(lane).get())
+            except Bug as error:
+                # As the Faust app: what was read before partitions changed hands does not fit.
+                raise Restart("delivery missed a record") from error
+
+    def _lane(self, lane: str) -> "asyncio.Queue[list[Any]]":
+        return self._chunks.setdefault(lane, asyncio.Queue(1))
+
+    async def _keep(self) -> None:
+        while True:
+            await self.clock.sleep(self.parts.settings.gossip_check_interval_s)
+            try:
+                if not await self.delivery.keep():
+                    raise Restart("a node came back")
+            except StoreUnavailable:
+                continue
