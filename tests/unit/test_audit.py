@@ -32,7 +32,7 @@ async def world_of(ops: list[Any], waiting: list[Any] | None = None) -> AuditedW
     return world
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(operations, live, bounds, bounds)
 def test_what_the_log_says_is_no_difference(
     ops: list[Any], waiting: list[Any], keys_max: int, members_max: int
@@ -49,7 +49,7 @@ def test_what_the_log_says_is_no_difference(
     asyncio.run(check())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(operations, live, bounds)
 def test_feeds_are_what_the_log_says(ops: list[Any], waiting: list[Any], keys_max: int) -> None:
     async def check() -> None:
@@ -73,7 +73,7 @@ async def _look_at_feeds(world: AuditedWorld, keys: Keys) -> list[Any]:
     return (await look(FeedLook(), keys, sources, limits, lambda _: None))[1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(operations, bounds, bounds)
 def test_slices_of_any_size_examine_the_same(
     ops: list[Any], keys_max: int, members_max: int
