@@ -16,7 +16,8 @@ __all__ = ["running_millrace"]
 pytestmark = pytest.mark.timeout(300)
 
 CROWD = ["--graph", "zipf", "--users", "30", "--online", "10", "--rate", "25"]
-LIKE_WAIT_S = 120.0
+LOST = ["--duration", "5s", "--seed", "2", "--processes", "1"]
+LIKE_WAIT_S = 200.0
 
 
 def environment(millrace: RunningMillrace) -> dict[str, str]:
@@ -48,15 +49,15 @@ async def test_all_that_was_acknowledged_is_there(
     running_millrace: RunningMillrace, tmp_path: Path
 ) -> None:
     files = ["--json", str(tmp_path / "t.json"), "--html", str(tmp_path / "t.html")]
-    run = await traffic(running_millrace, "--duration", "8s", "--verify", *files)
+    run = await traffic(running_millrace, "--duration", "6s", "--verify", *files)
     told, wrong = await run.communicate()
     assert run.returncode == 0, (told.decode(), wrong.decode())
     figures = json.loads((tmp_path / "t.json").read_text())
     assert figures["passed"]
     assert {check["passed"] for check in figures["checks"]} == {True}
     assert len(figures["checks"]) == 14
-    assert figures["traffic"]["calls"] > 100
-    assert figures["traffic"]["writes_acknowledged"] > 30
+    assert figures["traffic"]["calls"] > 75
+    assert figures["traffic"]["writes_acknowledged"] > 20
     assert figures["parameters"]["shares"]["LikeMedia"] == pytest.approx(40 / 80.6, abs=0.01)
     assert "<svg" in (tmp_path / "t.html").read_text()
     print(told.decode())
@@ -66,7 +67,7 @@ async def test_a_like_taken_away_by_sql_fails_the_run(running_millrace: RunningM
     connection = await asyncpg.connect(running_millrace.settings.postgres_dsn)
     try:
         before = await connection.fetchval("SELECT count(*) FROM likes")
-        run = await traffic(running_millrace, "--duration", "6s", "--seed", "2", "--verify")
+        run = await traffic(running_millrace, *LOST, "--verify")
         async with asyncio.timeout(LIKE_WAIT_S):
             while await connection.fetchval("SELECT count(*) FROM likes") == before:
                 await asyncio.sleep(0.05)
