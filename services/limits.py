@@ -83,7 +83,8 @@ class Limits:
             if rpc.takes_stream or rpc.gives_stream:
                 return self._place(rpc, caller.user_id)
             if rpc.path == _CHANGE:
-                return self._rates.guess(key_of(caller.user_id), address)
+                # The old one and, for a repetition that was done already, the new one.
+                return self._rates.guess(key_of(caller.user_id), address, passwords=2)
         elif rpc.path == _LOG_IN:
             return self._rates.guess(names.name_key(self._keys, request.handle), address)
         elif rpc.path == _REGISTER and address:

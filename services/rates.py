@@ -93,10 +93,10 @@ class Rate:
                 f"too many {self._what}: wait", reason="RATE_LIMITED", retry_after_s=retry_after_s
             )
 
-    def give_back(self, key: _Key) -> None:
-        """One that was taken counts no more."""
+    def give_back(self, key: _Key, amount: int = 1) -> None:
+        """What was taken counts no more."""
         if count := self._counts.get(key):
-            count.own -= 1
+            count.own -= amount
 
     def to_tell(self, at_most: int) -> dict[_Key, _Told]:
         """Counts that are worth telling now, longest waiting first; they count as told."""
@@ -212,9 +212,10 @@ class Rates:
         return _address_of(peer, self._loopback_counts)
 
     @contextmanager
-    def guess(self, name_key: bytes, address: str) -> Iterator[None]:
+    def guess(self, name_key: bytes, address: str, passwords: int = 1) -> Iterator[None]:
         """Around a log-in, or a change of the password, where a user's key is in place of the
-        name's. Counts as a failure until it ends as none. Raises Exhausted before.
+        name's. So many passwords are tried: they count as failures until it ends as none. Raises
+        Exhausted before.
 
         A guesser is stopped at his address first, so that the owner of the handle, who comes from
         elsewhere, still gets in.
@@ -224,20 +225,20 @@ class Rates:
             counted.insert(0, (self._address_guesses, address))
             counted.insert(0, (self._pair_guesses, name_key + address.encode()))
         for rate, key in counted:
-            rate.take(key)
+            rate.take(key, passwords)
         try:
             yield
         except (Unauthenticated, PermissionDenied):
             raise
         except BaseException:
-            self._give_back(counted)
+            self._give_back(counted, passwords)
             raise
-        self._give_back(counted)
+        self._give_back(counted, passwords)
 
     @staticmethod
-    def _give_back(counted: list[tuple[Rate, _Key]]) -> None:
+    def _give_back(counted: list[tuple[Rate, _Key]], passwords: int) -> None:
         for rate, key in counted:
-            rate.give_back(key)
+            rate.give_back(key, passwords)
 
     def start(self) -> None:
         self._telling = asyncio.create_task(self._tell_for_ever())

@@ -93,7 +93,7 @@ async def project_all(history: History, seed: int, store: ViewStore) -> None:
                 store=store,
                 log=None,  # type: ignore[arg-type]
                 opener=PlainOpener(),  # type: ignore[arg-type]
-                dead=DeadList(),  # type: ignore[arg-type]
+                dead=DeadList(),
                 clock=ManualClock(),
             )
             partitions = [(topic, one) for topic in view.topics for one in range(TOPICS[topic])]
@@ -211,7 +211,7 @@ async def test_a_poison_record_becomes_a_dead_letter_and_the_rest_goes_on() -> N
         store=store,
         log=None,  # type: ignore[arg-type]
         opener=PlainOpener(),  # type: ignore[arg-type]
-        dead=dead,  # type: ignore[arg-type]
+        dead=dead,
         clock=ManualClock(),
     )
     await projection.start_positions([("likes", one) for one in range(histories.PARTITIONS)])
