@@ -10,29 +10,27 @@ writer has written meanwhile through another process.
 Its linger holds each partition's batch by itself, so that each goes in a request of its own, and
 holds one who writes alone as well. So appends take turns here instead: what comes while others
 are under way and within `append_pause_ms` of the last turn (longer after a turn of many:
-millrace/pause.py) goes together, in one request.
+millrace/pause.py) goes together, in one request, with one batch a partition.
 
 Not: which partition a key belongs to, or numbers.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    UnknownTopicOrPartitionError,
-)
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from millrace.deadlines import Deadlines
-from millrace.errors import FailedPrecondition, InvalidRequest, OutcomeUnknown, StoreUnavailable
+from millrace.errors import FailedPrecondition, OutcomeUnknown, StoreUnavailable
 from millrace.log.kafka_errors import unavailable
 from millrace.pause import pause_after
 from millrace.settings import Settings
+
+T = TypeVar("T")
 
 
 class Producer:
@@ -44,7 +42,8 @@ class Producer:
         self._starting = asyncio.Lock()
         self._partitions: dict[str, int] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._turns = Turns(settings.append_pause_ms / 1000)
+        self._delivering: set[asyncio.Task[None]] = set()
+        self._turns = Turns(settings.append_pause_ms / 1000, self._begin)
         self._deadlines = Deadlines()
 
     async def append(
@@ -57,29 +56,18 @@ class Producer:
         timeout_s: float,
     ) -> int:
         """The offset of the acknowledged record. Errors as `Log.append`."""
-        producer = None
-        delivery: asyncio.Future[Any] | None = None
-        until_s = 0.0
+        offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        record = _Record(topic, partition, key, value, list(headers.items()), offset)
         try:
             with self._deadlines.within(timeout_s):
-                await self._turns.next()
-                producer = self._live or await self._start()
-                delivery = await producer.send(
-                    topic, value, key, partition, headers=list(headers.items())
-                )
-                # From here on aiokafka sends it, whether or not somebody waits.
-                until_s = asyncio.get_running_loop().time() + self._settings.append_timeout_s
-                done = await asyncio.shield(delivery)
-        except (KafkaError, TimeoutError, OSError) as error:
-            accepted = delivery is not None
-            if isinstance(error, MessageSizeTooLargeError) and not accepted:
-                raise InvalidRequest("the event is too large", reason="EVENT_TOO_LARGE") from error
-            raise self._failed(producer, error, accepted=accepted) from error
+                self._turns.add(record)
+                return await offset
+        except TimeoutError as error:
+            if record.given:
+                raise _unanswered() from error
+            raise unavailable(error) from error
         finally:
             self._turns.end()
-            if producer is not None and delivery is not None and not delivery.done():
-                self._give_up_at(until_s, producer, delivery)
-        return _offset(done)
 
     async def append_many(
         self, topic: str, records: Iterable[tuple[int, bytes, bytes | None]]
@@ -123,6 +111,7 @@ class Producer:
 
     async def close(self) -> None:
         """Deliver what was taken, as far as the broker answers in time."""
+        await asyncio.gather(*self._delivering)
         if self._live is not None:
             self._retire(self._live)
         await asyncio.gather(*self._retiring)
@@ -152,6 +141,52 @@ class Producer:
             self._live = producer
             return producer
 
+    def _begin(self, turn: Sequence["_Record"]) -> None:
+        """Each partition's records of a turn are one batch, which spares a future a record."""
+        by_place: defaultdict[tuple[str, int], list[_Record]] = defaultdict(list)
+        for record in turn:
+            by_place[record.topic, record.partition].append(record)
+        for (topic, partition), records in by_place.items():
+            task = asyncio.create_task(self._deliver(topic, partition, records))
+            self._delivering.add(task)
+            task.add_done_callback(self._delivering.discard)
+
+    async def _deliver(self, topic: str, partition: int, records: Sequence["_Record"]) -> None:
+        """Raises nothing: each record's offset says what became of it."""
+        producer, accepted = None, False
+        given: Sequence[_Record] = records
+        try:
+            async with asyncio.timeout(self._settings.append_timeout_s):
+                producer = self._live or await self._start()
+                # What nobody waits for any more is not sent: its writer was told so.
+                while records := [record for record in records if not record.offset.done()]:
+                    batch, count = _filled(producer, records)
+                    given, records = records[:count], records[count:]
+                    for record in given:
+                        record.given = True
+                    accepted = False
+                    delivery = await producer.send_batch(batch, topic, partition=partition)
+                    accepted = True
+                    _answer(given, await delivery)
+        except (KafkaError, TimeoutError, OSError) as error:
+            if producer is not None and accepted and isinstance(error, TimeoutError):
+                # Sent later, an event could undo what its writer has written meanwhile.
+                self._retire(producer, patience_s=0)
+            self._refuse(given, producer, error, accepted=accepted)
+            self._refuse(records, producer, error, accepted=False)
+
+    def _refuse(
+        self,
+        records: Sequence["_Record"],
+        producer: AIOKafkaProducer | None,
+        error: KafkaError | TimeoutError | OSError,
+        *,
+        accepted: bool,
+    ) -> None:
+        for record in records:
+            if not record.offset.done():
+                record.offset.set_exception(self._failed(producer, error, accepted=accepted))
+
     def _failed(
         self,
         producer: AIOKafkaProducer | None,
@@ -160,10 +195,7 @@ class Producer:
         accepted: bool,
     ) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
-            if accepted:
-                # Not given up here: this wait may have been a short one.
-                return OutcomeUnknown("the log has not acknowledged the event in time")
-            return unavailable(error)
+            return _unanswered() if accepted else unavailable(error)
         # A full buffer, or a topic that is not there (yet), do the producer no harm.
         harmless = isinstance(error, KafkaTimeoutError | UnknownTopicOrPartitionError)
         if producer is not None and not harmless:
@@ -171,24 +203,6 @@ class Producer:
         if accepted:
             return OutcomeUnknown(f"the log refused a batch: {type(error).__name__}")
         return unavailable(error)
-
-    def _give_up_at(
-        self, until_s: float, producer: AIOKafkaProducer, delivery: asyncio.Future[Any]
-    ) -> None:
-        """Unless it is delivered until then, by the loop's clock. Nobody waits for it any more."""
-
-        def look() -> None:
-            if not delivery.done():
-                self._retire(producer, patience_s=0)
-
-        timer = asyncio.get_running_loop().call_at(until_s, look)
-
-        def ended(delivery: asyncio.Future[Any]) -> None:
-            timer.cancel()
-            if not delivery.cancelled():
-                delivery.exception()
-
-        delivery.add_done_callback(ended)
 
     def _retire(self, producer: AIOKafkaProducer, *, patience_s: float | None = None) -> None:
         if self._live is producer:
@@ -200,31 +214,32 @@ class Producer:
             task.add_done_callback(self._retiring.discard)
 
 
-class Turns:
+class Turns(Generic[T]):
     """Who comes alone has his turn at once, who comes within `pause_s` of a turn has the next.
 
-    Alone is who finds nobody on his way; who had a turn says when he has ended.
+    `begin` gets all whose turn it is, in the order in which they came. Alone is who finds nobody
+    on his way; who had a turn says when he has ended.
     """
 
-    def __init__(self, pause_s: float) -> None:
+    def __init__(self, pause_s: float, begin: Callable[[Sequence[T]], None]) -> None:
         self._pause_s = pause_s
+        self._begin = begin
         self._next_s = float("-inf")
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[T] = []
         self._present = 0
 
-    async def next(self) -> None:
-        """Always followed by `end`, also when it raises."""
+    def add(self, one: T) -> None:
+        """Always followed by `end`."""
         self._present += 1
-        loop = asyncio.get_running_loop()
         if not self._waiting:
+            loop = asyncio.get_running_loop()
             now_s = loop.time()
             if self._present == 1 or now_s >= self._next_s:
                 self._next_s = now_s + self._pause_s
+                self._begin([one])
                 return
             loop.call_at(self._next_s, self.begin)
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        await turn
+        self._waiting.append(one)
 
     def end(self) -> None:
         self._present -= 1
@@ -235,9 +250,54 @@ class Turns:
         # One who waited did not come alone.
         pause_s = pause_after(len(waiting) + 1, self._pause_s)
         self._next_s = asyncio.get_running_loop().time() + pause_s
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        self._begin(waiting)
+
+
+class _Record:
+    """On its way into the log. `given`: Kafka's client has it, or may have it."""
+
+    __slots__ = ("given", "headers", "key", "offset", "partition", "topic", "value")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]],
+        offset: asyncio.Future[int],
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.key = key
+        self.value = value
+        self.headers = headers
+        self.offset = offset
+        self.given = False
+
+
+def _filled(producer: AIOKafkaProducer, records: Iterable[_Record]) -> tuple[Any, int]:
+    """A batch of the first of them, and how many it holds: one at least."""
+    batch = producer.create_batch()
+    for record in records:
+        held = batch.append(
+            timestamp=None, key=record.key, value=record.value, headers=record.headers
+        )
+        if held is None:
+            break
+    # Else the client would add to it what others send, and offsets would be wrong.
+    batch.close()
+    return batch, batch.record_count()
+
+
+def _answer(given: Sequence[_Record], done: Any) -> None:
+    for place, record in enumerate(given):
+        if record.offset.done():
+            continue
+        if done.offset < 0:
+            record.offset.set_exception(_nowhere())
+        else:
+            record.offset.set_result(done.offset + place)
 
 
 class _Bulk:
@@ -288,9 +348,17 @@ class _Bulk:
 def _offset(done: Any) -> int:
     offset: int = done.offset
     if offset < 0:
-        # A duplicate that the broker no longer remembers: written, but nobody knows where.
-        raise OutcomeUnknown("the log has the event, but does not say where")
+        raise _nowhere()
     return offset
+
+
+def _nowhere() -> OutcomeUnknown:
+    """A duplicate that the broker no longer remembers: written, but nobody knows where."""
+    return OutcomeUnknown("the log has the event, but does not say where")
+
+
+def _unanswered() -> OutcomeUnknown:
+    return OutcomeUnknown("the log has not acknowledged the event in time")
 
 
 async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:

@@ -6,34 +6,27 @@ from millrace.log.producer import Turns
 
 
 async def test_who_comes_alone_has_his_turn_at_once() -> None:
-    turns = Turns(pause_s=3_600)
-    for _ in range(3):
-        turn = asyncio.ensure_future(turns.next())
-        await asyncio.sleep(0)
-        assert turn.done()
+    gone: list[list[int]] = []
+    turns: Turns[int] = Turns(3_600, lambda turn: gone.append([*turn]))
+    for number in range(3):
+        turns.add(number)
         turns.end()
+    assert gone == [[0], [1], [2]]
 
 
 async def test_who_comes_within_the_pause_goes_with_all_others_in_their_order() -> None:
-    turns = Turns(pause_s=3_600)
-    await turns.next()
-    gone: list[int] = []
-
-    async def come(number: int) -> None:
-        await turns.next()
-        gone.append(number)
-
-    waiting = [asyncio.create_task(come(number)) for number in range(4)]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not gone
-    waiting[1].cancel()
+    gone: list[list[int]] = []
+    turns: Turns[int] = Turns(3_600, lambda turn: gone.append([*turn]))
+    for number in range(5):
+        turns.add(number)
+    assert gone == [[0]]
     turns.begin()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert gone == [0, 2, 3]
+    assert gone == [[0], [1, 2, 3, 4]]
 
 
 async def test_a_pause_ends() -> None:
-    turns = Turns(pause_s=0.001)
-    for _ in range(3):
-        await turns.next()
+    gone = asyncio.Event()
+    turns: Turns[int] = Turns(0.001, lambda turn: gone.set() if 2 in turn else None)
+    for number in range(3):
+        turns.add(number)
+    await gone.wait()
