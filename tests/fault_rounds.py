@@ -27,7 +27,7 @@ from tests.session_history import SessionHistory
 
 _POLL_S = 0.05
 # Until calls that were under way have ended, and the views have what they wrote.
-_CALM_S = 120.0
+_CALM_S = 180.0
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -135,12 +135,17 @@ class FaultRounds:
 
     async def _calm(self) -> None:
         """Every view has everything; the test's own connections may have to be made anew."""
-        async with asyncio.timeout(_CALM_S):
-            while True:
-                try:
-                    return await self.millrace.process_all()
-                except StoreUnavailable:
-                    await asyncio.sleep(_POLL_S)
+        why = "nothing"
+        try:
+            async with asyncio.timeout(_CALM_S):
+                while True:
+                    try:
+                        return await self.millrace.process_all()
+                    except StoreUnavailable as error:
+                        why = error.message
+                        await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise AssertionError(f"not calm after {_CALM_S:.0f} s: {why}") from None
 
     async def _checked(self, name: str) -> None:
         millrace = self.millrace
