@@ -99,22 +99,26 @@ class Progress:
         risen then, and who follows it has to read the stored positions again.
         """
         async with self._looking:
-            return await self._look()
+            return await self._look(afresh=False)
 
     async def look_afresh(self) -> bool:
         """As `look`, with what others have published by now: it may be more than this process
         has seen of the view.
         """
-        if self.others is not None:
-            await self.others.refresh()
-        return await self.look()
+        async with self._looking:
+            return await self._look(afresh=True)
 
-    async def _look(self) -> bool:
-        # Before the positions, which can only rise meanwhile.
-        known = self._known()
+    async def _look(self, *, afresh: bool) -> bool:
         stored = await self.store.positions(self.view.name)
         if not stored:
             return False
+        if afresh and self.others is not None:
+            # After the positions: else the view might reach more, tell it and lose it in between.
+            await self.others.refresh()
+        known = self._known()
+        if went_back(stored, known):
+            # What was published may be newer than what was read, but not than what is there now.
+            stored = await self.store.positions(self.view.name)
         if went_back(stored, known):
             await self._raise_epoch(stored, known.epoch if known else 0)
             stored = await self.store.positions(self.view.name)
