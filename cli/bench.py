@@ -32,7 +32,9 @@ def bench(
     rounds: Annotated[
         int | None, typer.Option(help="turns of each side; each has its own default", min=1)
     ] = None,
-    seconds: Annotated[float, typer.Option(help="length of a turn, about")] = _DEFAULT.seconds,
+    seconds: Annotated[
+        float | None, typer.Option(help="length of a turn, about; each has its own default")
+    ] = None,
     graph: Annotated[Path | None, typer.Option(help="follow graph; each has its own")] = None,
     build: Annotated[Path, typer.Option(help="folder for data and figures")] = BUILD,
 ) -> None:
@@ -42,7 +44,8 @@ def bench(
     if name == ALL:
         # In processes of their own, so that none inherits another's memory.
         for one in BENCHES:
-            options = ["--seconds", str(seconds), "--build", str(build)]
+            options = ["--build", str(build)]
+            options += ["--seconds", str(seconds)] if seconds else []
             options += ["--rounds", str(rounds)] if rounds else []
             options += ["--graph", str(graph)] if graph else []
             argv = (sys.executable, "-m", "cli.main", "bench", one, *options)
@@ -52,7 +55,8 @@ def bench(
     console = Console()
     module = importlib.import_module(BENCHES[name])
     own_rounds: int = getattr(module, "ROUNDS", _DEFAULT.rounds)
-    effort = Effort(rounds or own_rounds, seconds, graph, build)
+    own_seconds: float = getattr(module, "SECONDS", _DEFAULT.seconds)
+    effort = Effort(rounds or own_rounds, seconds or own_seconds, graph, build)
     rows = uvloop.run(module.run(effort, lambda text: console.print(f"  {text}", highlight=False)))
     figures.write(rows, build / f"{name}.json")
     figures.print_rows(console, f"millrace bench {name}", rows)
