@@ -11,20 +11,21 @@ Takes log, store and clock as arguments and does no I/O of its own.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import TypeVar
 
 from millrace.clock import Clock
 from millrace.errors import PoisonEvent, StoreUnavailable
 from millrace.log.codec import decode
 from millrace.log.marks import TOPIC as MARKS
-from millrace.log.marks import Marks, at_least, mark_key
+from millrace.log.marks import Marks, mark_key
 from millrace.log.partitioner import key_of
 from millrace.log.port import TRACE_HEADER, GroupReader, Log, Record, TopicPartition
 from millrace.observe import logs, metrics
 from millrace.settings import Settings
-from millrace.stores.port import ViewStore
+from millrace.stores.port import StoredPosition, ViewStore
 from millrace.views import follows, media
 from social.log.v1.feed_pb2 import FeedMark, FeedPlan, PlannedPost
 from social.log.v1.media_pb2 import MediaUploaded
@@ -43,15 +44,7 @@ RETRY_MAX_S = 2.0
 POLL_MAX_S = 0.1
 
 
-class ViewWentBack(StoreUnavailable):
-    """A view fell while it was read, maybe only for a moment: the posts are planned again."""
-
-
-class _Stand(NamedTuple):
-    """Where a view is: its epoch, and its number in each partition of its one topic."""
-
-    epoch: int
-    numbers: list[int]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -107,13 +100,11 @@ class Planner:
         numbers = self._promised.get(partition, ())
         if posts:
             # At or above what was promised before.
-            stand = await self._wait(follows.VIEW.name, dict(enumerate(numbers)))
-            numbers = stand.numbers
+            numbers = await self._wait(follows.VIEW.name, dict(enumerate(numbers)))
             await self._write_plan(partition, posts, numbers)
             # The plan is a promise as well: it says which edges are owed a row.
             self._promised[partition] = numbers
-            rows = await self._write_chunks(partition, posts)
-            await self._check_still(follows.VIEW.name, stand)
+            rows = await self._write_chunks(partition, posts, numbers)
             _tell(partition, posts, rows)
         if (SOURCE, partition) not in reader.assigned:
             # Its new owner goes on from the last mark; one from here could only confuse it.
@@ -134,40 +125,49 @@ class Planner:
         posts = list(_posts(records))
         if not posts:
             return []
-        stand = await self._wait(media.VIEW.name, {partition: records[-1].number})
+        needed = {partition: records[-1].number}
         rows: dict[int, media.MediaRow] = {}
         for start in range(0, len(posts), READ_KEYS_MAX):
-            some = posts[start : start + READ_KEYS_MAX]
-            rows |= await media.by_id(self.store, [post.media_id for post in some])
-        await self._check_still(media.VIEW.name, stand)
+            some = [post.media_id for post in posts[start : start + READ_KEYS_MAX]]
+            read = partial(media.by_id, media_ids=some)
+            rows |= await self._read_at(media.VIEW.name, needed, read)
         return [
             post
             for post in posts
             if post.media_id in rows and rows[post.media_id].uploaded_number == post.number
         ]
 
-    async def _wait(self, view: str, needed: Mapping[int, int]) -> _Stand:
-        """Where a view is, once that is at or above what is needed."""
+    async def _read_at(
+        self, view: str, needed: Mapping[int, int], read: Callable[[ViewStore], Awaitable[T]]
+    ) -> T:
+        """What is read where the view is at or above what is needed, and at that very moment: a
+        view that is put back and catches up meanwhile may have told nobody.
+        """
+        while True:
+            await self._wait(view, needed)
+            stored, found = await self.store.at_one_moment(view, read)
+            if self._covers(self._numbers(stored), needed):
+                return found
+
+    async def _wait(self, view: str, needed: Mapping[int, int]) -> list[int]:
+        """Where a view is in each partition, once that is at or above what is needed."""
         delay_s = self.settings.position_poll_ms / 1000
         while True:
-            stand = await self._stand(view)
-            if all(stand.numbers[partition] >= number for partition, number in needed.items()):
-                return stand
+            numbers = self._numbers(await self.store.positions(view))
+            if self._covers(numbers, needed):
+                return numbers
             await self.clock.sleep(delay_s)
             delay_s = min(delay_s * 2, POLL_MAX_S)
 
-    async def _check_still(self, view: str, stand: _Stand) -> None:
-        """Raises ViewWentBack when the view has fallen since, even if it has caught up again."""
-        now = await self._stand(view)
-        if now.epoch != stand.epoch or not at_least(now.numbers, stand.numbers):
-            raise ViewWentBack(f"view {view} went back")
+    def _covers(self, numbers: Sequence[int], needed: Mapping[int, int]) -> bool:
+        return all(numbers[partition] >= number for partition, number in needed.items())
 
-    async def _stand(self, view: str) -> _Stand:
-        numbers, epoch = [0] * self.log.partitions, 0
-        for (_, partition), stored in (await self.store.positions(view)).items():
-            numbers[partition] = stored.position
-            epoch = max(epoch, stored.epoch)
-        return _Stand(epoch, numbers)
+    def _numbers(self, stored: Mapping[TopicPartition, StoredPosition]) -> list[int]:
+        """Of a view of one topic."""
+        numbers = [0] * self.log.partitions
+        for (_, partition), one in stored.items():
+            numbers[partition] = one.position
+        return numbers
 
     async def _write_plan(
         self, partition: int, posts: Sequence[Post], numbers: Sequence[int]
@@ -184,8 +184,13 @@ class Planner:
             PLANS, key_of(posts[0].author_id), plan.SerializeToString(), partition=partition
         )
 
-    async def _write_chunks(self, partition: int, posts: Sequence[Post]) -> int:
-        """One follower list serves all posts of its author; returns the rows."""
+    async def _write_chunks(
+        self, partition: int, posts: Sequence[Post], numbers: Sequence[int]
+    ) -> int:
+        """One follower list, of at least these positions, serves all posts of its author; returns
+        the rows.
+        """
+        needed = dict(enumerate(numbers))
         lanes = _Lanes(self.log, partition, self.settings)
         by_author: defaultdict[int, list[Post]] = defaultdict(list)
         for post in posts:
@@ -194,7 +199,8 @@ class Planner:
         waiting: deque[tuple[int, int]] = deque()
         for start in range(0, len(authors), READ_KEYS_MAX):
             some = authors[start : start + READ_KEYS_MAX]
-            firsts = await follows.FOLLOWS.inverse_ids(self.store, some, limit=limit)
+            read = partial(follows.FOLLOWS.inverse_ids, targets=some, limit=limit)
+            firsts = await self._read_at(follows.VIEW.name, needed, read)
             for author_id, page in firsts.items():
                 lane = LARGE if len(page) >= self._large_followers else SMALL
                 for post in by_author[author_id]:
@@ -204,7 +210,7 @@ class Planner:
         while waiting:
             # An author with more pages goes to the back of the queue: large ones interleave.
             more = [waiting.popleft() for _ in range(min(len(waiting), self._pages_parallel))]
-            for (author_id, _), page in zip(more, await self._pages(more), strict=True):
+            for (author_id, _), page in zip(more, await self._pages(more, needed), strict=True):
                 for post in by_author[author_id]:
                     await lanes.add(LARGE, post, page)
                 if len(page) >= limit:
@@ -219,12 +225,19 @@ class Planner:
     def _large_followers(self) -> int:
         return min(self.settings.large_author_followers, self.settings.follower_page_rows)
 
-    async def _pages(self, asked: Iterable[tuple[int, int]]) -> list[list[int]]:
+    async def _pages(
+        self, asked: Iterable[tuple[int, int]], needed: Mapping[int, int]
+    ) -> list[list[int]]:
         """Follower ids of each (author, after this follower), a page each."""
         limit = self.settings.follower_page_rows
+        page = follows.FOLLOWS.inverse_page
         pages = await asyncio.gather(
             *(
-                follows.FOLLOWS.inverse_page(self.store, author_id, after=after, limit=limit)
+                self._read_at(
+                    follows.VIEW.name,
+                    needed,
+                    partial(page, target=author_id, after=after, limit=limit),
+                )
                 for author_id, after in asked
             )
         )

@@ -2,17 +2,20 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import chain, islice
 from operator import itemgetter
+from typing import TypeVar
 
 from millrace.errors import Bug, FailedPrecondition, PositionMoved
 from millrace.stores.changes import Batch, Key, Scalar
 from millrace.stores.fold import ClaimKey, ClaimRow, EdgeFinal, Row, fold, wanted
-from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
+from millrace.stores.port import EdgeRow, PositionRow, StoredPosition, ViewStore
 from millrace.stores.schema import SHARDS, EdgeTable, RowTable, ViewSchema
 from millrace.stores.values import check_changes, check_edges, check_ids, check_keys
+
+T = TypeVar("T")
 
 
 class _Edges:
@@ -94,6 +97,12 @@ class MemoryStore:
 
     async def positions(self, view: str) -> dict[tuple[str, int], StoredPosition]:
         return dict(self._positions[view])
+
+    async def at_one_moment(
+        self, view: str, read: Callable[[ViewStore], Awaitable[T]]
+    ) -> tuple[dict[tuple[str, int], StoredPosition], T]:
+        # Nothing here waits, so nothing comes in between.
+        return await self.positions(view), await read(self)
 
     async def all_positions(self) -> list[PositionRow]:
         return [

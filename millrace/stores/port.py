@@ -4,12 +4,14 @@
 that is not relational fits behind it as well.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from millrace.stores.changes import Batch, Key, Scalar
 from millrace.stores.fold import ClaimKey, ClaimRow, Row
 from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
+
+T = TypeVar("T")
 
 
 class EdgeRow(NamedTuple):
@@ -68,6 +70,14 @@ class ViewStore(Protocol):
 
     async def positions(self, view: str) -> dict[tuple[str, int], StoredPosition]:
         """By (topic, partition); empty for a view that was never opened."""
+
+    async def at_one_moment(
+        self, view: str, read: Callable[["ViewStore"], Awaitable[T]]
+    ) -> tuple[dict[tuple[str, int], StoredPosition], T]:
+        """The view's positions, and what `read` reads, as they stood together.
+
+        `read` gets a store that reads at that moment, one read at a time, and for no longer.
+        """
 
     async def all_positions(self) -> list[PositionRow]: ...
 

@@ -6,9 +6,9 @@ that met a deadlock, at most `postgres_retries_max` times.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol, TypeVar
 
 from millrace.errors import StoreUnavailable
 from millrace.settings import Settings
@@ -16,7 +16,7 @@ from millrace.stores import postgres_positions, postgres_reads
 from millrace.stores.changes import Batch, Key, Scalar
 from millrace.stores.fold import ClaimKey, ClaimRow, Row
 from millrace.stores.migrate import check_schema
-from millrace.stores.port import EdgeRow, PositionRow, StoredPosition
+from millrace.stores.port import EdgeRow, PositionRow, StoredPosition, ViewStore
 from millrace.stores.postgres_apply import (
     apply_batch,
     read_claims,
@@ -28,6 +28,8 @@ from millrace.stores.postgres_pool import Connection, Pool, open_pool
 from millrace.stores.row_sql import row_sql
 from millrace.stores.schema import EdgeTable, RowTable, ViewSchema
 from millrace.stores.values import check_changes, check_keys
+
+T = TypeVar("T")
 
 
 class Admission(Protocol):
@@ -47,6 +49,7 @@ class PostgresStore:
 
     def __init__(self, pool: Pool, settings: Settings, admission: Admission | None = None) -> None:
         self._pool = pool
+        self._settings = settings
         self._admission = admission
         self._timeout_s = settings.postgres_timeout_s
         self._retries_max = settings.postgres_retries_max
@@ -106,6 +109,14 @@ class PostgresStore:
         with reading("positions"):
             async with self._connection() as connection:
                 return await postgres_positions.positions(connection, view)
+
+    async def at_one_moment(
+        self, view: str, read: Callable[[ViewStore], Awaitable[T]]
+    ) -> tuple[dict[tuple[str, int], StoredPosition], T]:
+        with reading(f"{view} at one moment"):
+            async with self._connection() as connection, _moment(connection):
+                stored = await postgres_positions.positions(connection, view)
+                return stored, await read(_OneMoment(self, connection))
 
     async def all_positions(self) -> list[PositionRow]:
         with reading("positions"):
@@ -243,9 +254,22 @@ class PostgresStore:
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection]:
         """A scan may take long between two fetches: the reader's pace is not the server's."""
-        async with (
-            self._connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._connection() as connection, _moment(connection):
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             yield connection
+
+
+class _OneMoment(PostgresStore):
+    """Reads on one connection, in the transaction that was begun there."""
+
+    def __init__(self, store: PostgresStore, connection: Connection) -> None:
+        super().__init__(store._pool, store._settings, None)
+        self._held = connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        yield self._held
+
+
+def _moment(connection: Connection) -> AbstractAsyncContextManager[Any]:
+    return connection.transaction(isolation="repeatable_read", readonly=True)

@@ -55,6 +55,19 @@ class TestPositions:
         assert positions[TOPIC, 1] == (2, LOG_ID, 7)
         assert positions[TOPIC, PARTITIONS] == (2, LOG_ID, 0)
 
+    async def test_positions_and_rows_are_of_one_moment(self, store: ViewStore) -> None:
+        await apply(store, bond(1, 2, 7), partition=1)
+
+        async def read(then: ViewStore) -> list[list[EdgeRow]]:
+            before = await then.page(BONDS, 1, limit=9)
+            if then is not store:  # The twin lets nobody in between.
+                await apply(store, bond(1, 3, 8), partition=1)
+            return [before, await then.page(BONDS, 1, limit=9)]
+
+        stored, (before, after) = await store.at_one_moment("sample", read)
+        assert stored[TOPIC, 1].position == 7
+        assert before == after == [EdgeRow(1, 2, 7, 1_007)]
+
     async def test_another_log_is_refused(self, store: ViewStore) -> None:
         with pytest.raises(FailedPrecondition):
             await store.open_view(SAMPLE, {TOPIC: PARTITIONS + 1}, LOG_ID + 1)

@@ -67,9 +67,9 @@ async def moves_before_rows(self: Delivery, records: Sequence[Record]) -> None:
     await self._until_done(rows)
 
 
-async def waits_for_no_view(self: Planner, view: str, needed: Mapping[int, int]) -> Any:
+def waits_for_no_view(_self: Planner, _numbers: Sequence[int], _needed: Mapping[int, int]) -> bool:
     """The planner does not wait until the views have what it plans with."""
-    return await self._stand(view)
+    return True
 
 
 def steps_back_too_little(minute: int, history: Sequence[MinutePosition]) -> int:
@@ -87,7 +87,7 @@ BUGS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "counts_events": (_Edges, "apply", counts_events),
     "older_wins": (_Edges, "apply", older_wins),
     "moves_before_rows": (Delivery, "deliver", moves_before_rows),
-    "waits_for_no_view": (Planner, "_wait", waits_for_no_view),
+    "waits_for_no_view": (Planner, "_covers", waits_for_no_view),
     "steps_back_too_little": (stepping_back, "_before", steps_back_too_little),
     "believes_itself": (Progress, "look_afresh", believes_itself),
 }

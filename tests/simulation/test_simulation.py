@@ -69,7 +69,6 @@ def test_a_seed_is_the_same_history_in_every_process() -> None:
     assert len(digests) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="open: positions that fall before they are published")
 def test_a_planner_sees_a_fall_of_what_was_never_published() -> None:
     """The media view reaches a post, is put back and catches up while the planner reads its rows:
     nobody had published the position, so no epoch tells, and the post is never planned.
