@@ -116,12 +116,12 @@ class Limits:
 
     @contextmanager
     def _place(self, rpc: Rpc, user_id: int) -> Iterator[None]:
-        if rpc.path == _UPLOAD:
-            self._rates.uploads.take(user_id)
         if self._streams >= self._streams_max:
             raise Exhausted("too many streams at once: try again", reason="OVERLOADED")
         if self._streams_by_user.get(user_id, 0) >= self._streams_a_user_max:
             raise Exhausted("too many streams of yours are open", reason="TOO_MANY_STREAMS")
+        if rpc.path == _UPLOAD:
+            self._rates.uploads.take(user_id)
         self._streams += 1
         self._streams_by_user[user_id] += 1
         try:

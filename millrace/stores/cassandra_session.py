@@ -153,6 +153,10 @@ class CassandraSession:
             return await done
         except _UNAVAILABLE as error:
             raise _ours(error) from error
+        except AttributeError as error:
+            # The node has forgotten a statement that was prepared, and so has the driver (3.30),
+            # which stumbles where it means to log that. Nodes forget with the table.
+            raise TablesGone("Cassandra has forgotten a statement of ours") from error
 
     async def close(self) -> None:
         await asyncio.to_thread(self.cluster.shutdown)

@@ -43,7 +43,7 @@ async def _(world: World, _ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
 
 @case("ChangePassword: too many wrong old passwords, of the user or from the address")
 async def _(world: World, ana: Person, patched: pytest.MonkeyPatch) -> Refusal:
-    patched.setattr(world.parts.rates._handle_guesses, "limit", 1)
+    patched.setattr(world.parts.rates._handle_guesses, "limit", 2)
     wrong = await refusal(change_password(world, ana.metadata, OTHER, "wrong horse"))
     assert wrong.reason == "OLD_PASSWORD_WRONG"
     return await refusal(change_password(world, ana.metadata, OTHER))

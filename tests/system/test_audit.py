@@ -19,7 +19,7 @@ from millrace.traffic.actors import Cast
 from millrace.traffic.plan import make_plan
 from millrace.traffic.run import Post, Traffic
 from streams.audit import CHECKS, Audit, Bounds, Difference, ServedByViews, Sources, Told
-from tests.running import RunningMillrace, running_millrace
+from tests.running import PASSWORD, RunningMillrace, running_millrace
 from tests.system.test_main_job import picture
 
 __all__ = ["running_millrace"]
@@ -74,6 +74,10 @@ async def test_silent_under_traffic_then_told_of_everything_that_is_planted(
         before = playing.record.tally.ended
         assert (await audited(stores, BOUNDS)).differences == []
         assert playing.record.tally.ended > before
+    client = running_millrace.client
+    author = await client.register("author", PASSWORD)
+    await client.follow(await client.register("reader", PASSWORD), author.user_id)
+    await client.upload(author, picture(1), "a row in a feed")
     await running_millrace.process_all()
 
     settings = running_millrace.settings

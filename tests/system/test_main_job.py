@@ -130,11 +130,11 @@ async def test_a_post_is_told_from_the_log_to_its_followers_feed(
     running_millrace: RunningMillrace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = running_millrace.client
-    dora = await client.register("dora", PASSWORD)
-    emil = await client.register("emil", PASSWORD)
-    await follow(client, emil, dora.user_id)
+    ines = await client.register("ines", PASSWORD)
+    jona = await client.register("jona", PASSWORD)
+    await follow(client, jona, ines.user_id)
     await running_millrace.process_all()
-    item = await client.upload(dora, picture(3), "not for everybody")
+    item = await client.upload(ines, picture(3), "not for everybody")
     await running_millrace.process_all()
 
     def run() -> None:
