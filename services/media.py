@@ -35,6 +35,8 @@ class MediaService:
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidRequest("the first message is the header", reason="UPLOAD_OUT_OF_ORDER")
         media_id = await self._publishing.publish(call, first.header, _chunks(requests))
+        # The answer shows author and counts, too: not from before what the caller has done himself.
+        await call.stale(users.VIEW, likes.VIEW, comments.VIEW)
         items = await media_items(self._store, [media_id], call.user_id)
         if media_id not in items:
             raise NotFound("it has been deleted since", reason="MEDIA_NOT_FOUND")
