@@ -111,7 +111,7 @@ class Producer:
 
     async def close(self) -> None:
         """Deliver what was taken, as far as the broker answers in time."""
-        await asyncio.gather(*self._delivering)
+        await asyncio.gather(*self._delivering, return_exceptions=True)
         if self._live is not None:
             self._retire(self._live)
         await asyncio.gather(*self._retiring)
