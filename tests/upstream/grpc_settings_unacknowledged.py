@@ -11,6 +11,8 @@ from tests.upstream.servers import ended
 LIMIT = 16 * 1024
 SENT = 1_000_000
 WAIT_S = 60
+# On a busy machine the server's own SETTINGS take hold in time for one connection in six.
+TRIES_MAX = 20
 
 
 async def main() -> None:
@@ -27,8 +29,11 @@ async def main() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     block = headers("/x.X/Say", {"x": "y" * SENT})
-    await answer_of(port, PREFACE + pieces(block) + frame(0, 1, b"\0\0\0\0\1a"), WAIT_S)
-    print(f"a limit of {LIMIT} bytes, and a handler that was called with {seen}")
+    tries = 0
+    while not seen and tries < TRIES_MAX:
+        tries += 1
+        await answer_of(port, PREFACE + pieces(block) + frame(0, 1, b"\0\0\0\0\1a"), WAIT_S)
+    print(f"a limit of {LIMIT} bytes, and a handler that was called with {seen} at try {tries}")
     await server.stop(None)
     ended(bool(seen) and seen[0] > LIMIT, "metadata above the limit before the acknowledgement")
 
