@@ -10,6 +10,8 @@ then a user's read does right after his own writes: his token must do.
 """
 
 import asyncio
+import os
+import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +45,19 @@ TRIES_MAX = 60
 PAUSE_S, PAUSE_MAX_S = 0.05, 1.0
 LOST = "lost"
 ENDED = "UNAUTHENTICATED SESSION_ENDED"
+
+
+def seeds(*fixed: int) -> tuple[int, ...]:
+    """The fixed ones, so that `make test` is the same each time; or the one that is asked for."""
+    asked = os.environ.get("MILLRACE_TEST_SEED")
+    return (int(asked),) if asked else fixed
+
+
+def fresh_seed() -> int:
+    """One that nobody has tried: a failure names it, and so does what the test prints."""
+    (seed,) = seeds(secrets.randbelow(1 << 32))
+    print(f"\nMILLRACE_TEST_SEED={seed}")
+    return seed
 
 
 class Mismatch(AssertionError):
