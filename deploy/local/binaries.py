@@ -51,7 +51,7 @@ def memcached() -> Path | None:
 
 def postgres_bin() -> Path | None:
     """The folder with `initdb` and `postgres` of the newest PostgreSQL here."""
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=postgres_major, reverse=True)
     if shutil.which("pg_config"):
         places.append(Path(_output(["pg_config", "--bindir"]).strip() or "/nonexistent"))
     if initdb := shutil.which("initdb"):
@@ -68,7 +68,8 @@ def setpriv() -> Path | None:
     return Path(found) if found else None
 
 
-def _major(bin_folder: Path) -> float:
+def postgres_major(bin_folder: Path) -> float:
+    """As the folder's path tells; 0 where it does not."""
     try:
         return float(bin_folder.parent.name)
     except ValueError:

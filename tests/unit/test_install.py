@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import binaries
+from deploy.local import binaries, postgres
 from deploy.local.install import __main__ as install
 from deploy.local.install import jars, step, system, venv
 
@@ -90,3 +90,17 @@ def test_a_folder_that_is_not_ours_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith("make install: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "compression"),
+    [
+        ("/usr/lib/postgresql/14/bin", "off"),
+        ("/usr/lib/postgresql/15/bin", "lz4"),
+        ("/somewhere/bin", "off"),
+    ],
+)
+def test_pages_in_postgresqls_log_are_packed_by_lz4_where_it_is(
+    folder: str, compression: str
+) -> None:
+    assert postgres.wal_compression(binaries.postgres_major(Path(folder))) == compression
