@@ -61,7 +61,7 @@ fmt: install ## format the code and mend what ruff can mend
 protos: install ## regenerate code from the protos
 	$(BIN)/python protos/generate.py
 
-bench: install ## measure against the bare parts: make bench NAME=fanout|likes|rpc|feed-read|overload
+bench: install ## measure against the bare parts: make bench NAME=fanout|likes|rpc|feed-read|overload|replay
 	@$(BIN)/millrace bench $(NAME)
 
 clean: ## remove caches and reports; data (.millrace) and .venv stay

@@ -53,13 +53,16 @@ async def append(log: KafkaLog, likes: list[Like], clock: Clock) -> None:
 
     async def write() -> None:
         for like in waiting:
-            liked = MediaLiked(user_id=like.user_id, media_id=like.media_id, at_ms=clock.now_ms())
-            event = LikesEvent(liked=liked)
-            await log.append(TOPIC, key_of(like.user_id), event.SerializeToString())
+            await append_one(log, like, clock)
 
     async with asyncio.TaskGroup() as writers:
         for _ in range(CALLS_AT_ONCE):
             writers.create_task(write())
+
+
+async def append_one(log: KafkaLog, like: Like, clock: Clock) -> None:
+    liked = MediaLiked(user_id=like.user_id, media_id=like.media_id, at_ms=clock.now_ms())
+    await log.append(TOPIC, key_of(like.user_id), LikesEvent(liked=liked).SerializeToString())
 
 
 def records_a_batch(kafka_dir: Path, topic: str) -> float:
