@@ -34,7 +34,12 @@ from deploy.local.child import bound_argv
 from deploy.local.files import last_lines
 from deploy.local.status import StackStatus
 
-pytest_plugins = ("tests.databases", "tests.contract.view_stores", "tests.hostile_count")
+pytest_plugins = (
+    "tests.databases",
+    "tests.contract.view_stores",
+    "tests.hostile_count",
+    "tests.fault_report",
+)
 
 _START_TIMEOUT_S = 170
 _STOP_TIMEOUT_S = 120

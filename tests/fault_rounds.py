@@ -6,7 +6,7 @@
 A round: every session has been answered; the fault; every session is answered again, and all
 processes are ready, within the bound; the traffic ends, the views catch up. Then the history of
 the sessions is judged, every check of the demo is made, the owed rows are there, and a replay of
-the log equals what is served. One line a round, a total at the end.
+the log equals what is served. Each round is a line of the run's report (`fault_report`).
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.status import StackStatus
 from deploy.local.watch import State
 from millrace.errors import StoreUnavailable
+from tests.fault_report import REPORT
 from tests.recorded_sessions import RecordedSessions, meet
 from tests.replayed import differences, replay
 from tests.running import RunningMillrace, running
@@ -41,8 +42,7 @@ class FaultRounds:
         self.own = own
         self.millrace = millrace
         self.sessions = sessions
-        self.total = Verdict()
-        self.lines: list[str] = []
+        self._rounds = 0
         self._ended: set[int] = set()
         self._history = sessions.world.history
         self._writes_judged = 0
@@ -65,10 +65,25 @@ class FaultRounds:
         while not all(self._is_ready(name) for name in names):
             await asyncio.sleep(_POLL_S)
 
+    async def recovering(self, name: str, sign: str) -> None:
+        """Until the process after the killed one says `sign` in its log, or is ready already."""
+        log = self.stack_of(name).log(name)
+        said_before = log.stat().st_size
+        while not self._is_ready(name):
+            said = log.read_bytes()
+            # It begins anew when it has become long.
+            new = said[said_before:] if len(said) >= said_before else said
+            if self._is_new(name) and sign.encode() in new:
+                return
+            await asyncio.sleep(_POLL_S)
+
     def _is_ready(self, name: str) -> bool:
-        child = self.stack_of(name).status().children[name]
-        ready = child.state == State.READY and child.process is not None
-        return ready and self.pid(name) not in self._ended
+        state = self.stack_of(name).status().children[name].state
+        return state == State.READY and self._is_new(name)
+
+    def _is_new(self, name: str) -> bool:
+        process = self.stack_of(name).status().children[name].process
+        return process is not None and process.pid not in self._ended
 
     async def all_ready(self) -> None:
         await self.ready(*self.own.status().children, *self.millrace.names)
@@ -89,6 +104,7 @@ class FaultRounds:
 
     async def meet(self, name: str, fault: Fault, *, bound_s: float) -> Verdict:
         """One round. Fails when anything is wrong, or not well again after `bound_s`."""
+        REPORT.begun += 1
         async with self.sessions.calling():
             async with asyncio.timeout(_CALM_S):
                 await self.all_answered()
@@ -105,18 +121,26 @@ class FaultRounds:
                     **self.millrace.supervisor.status().children,
                 }
                 told = {one: child.state for one, child in states.items()}
-                raise AssertionError(f"{name}: not well after {bound_s} s: {told}") from None
+                REPORT.lines.append(f"{name}: not well after {bound_s:.0f} s: {told}")
+                raise AssertionError(REPORT.lines[-1]) from None
             recovered_s = time.monotonic() - began_s
         verdict = await self._judged()
-        self.lines.append(f"{name}: well after {recovered_s:.1f} s; {verdict}")
-        assert verdict.passed, f"{self.lines[-1]}\n{verdict.told()}"
+        line = f"{name}: well after {recovered_s:.1f} s; {verdict}"
+        REPORT.lines.append(line)
+        REPORT.total.add(verdict)
+        assert verdict.passed, f"{line}\n{verdict.told()}"
         await self._checked(name)
+        REPORT.right += 1
         return verdict
 
     async def _judged(self) -> Verdict:
         await self._calm()
-        drained = len(self.lines) + 1
-        await self.sessions.look_at_everything(drained)
+        self._rounds += 1
+        try:
+            async with asyncio.timeout(_CALM_S):
+                await self.sessions.look_at_everything(self._rounds)
+        except TimeoutError:
+            raise AssertionError(f"not all is answered, and fresh, after {_CALM_S:.0f} s") from None
         history = self._history
         checker = Checker(history.writes, late_s=self.millrace.settings.append_timeout_s)
         verdict = checker.judge(history.reads[self._reads_judged :])
@@ -130,7 +154,6 @@ class FaultRounds:
         verdict.wrong[Wrong.REFUSED] += history.refused
         history.refused.clear()
         self._reads_judged, self._writes_judged = len(history.reads), len(history.writes)
-        self.total.add(verdict)
         return verdict
 
     async def _calm(self) -> None:
@@ -169,9 +192,7 @@ async def fault_rounds(
     async with running(stack, folder, **settings) as millrace:  # type: ignore[arg-type]
         history = SessionHistory()
         sessions = await meet(millrace.installation.grpc_address, history)
-        rounds = FaultRounds(own, millrace, sessions)
         try:
-            yield rounds
+            yield FaultRounds(own, millrace, sessions)
         finally:
-            print("\n".join(("", *rounds.lines, f"{len(rounds.lines)} faults: {rounds.total}")))
             await sessions.close()

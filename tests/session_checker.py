@@ -132,8 +132,9 @@ class Checker:
         if not left:
             verdict.wrong[Wrong.INVENTED].append(f"{key}: {value!r} at {read.began_s:.3f}")
             return
-        known = [one for one in before if self._must_know(read, one)]
-        if any(not any(self._undoes(later, one) for later in known) for one in left):
+        known = [one for one in reversed(before) if self._must_know(read, one)]
+        # The newest first: what is shown is rarely old.
+        if any(not any(self._undoes(later, one) for later in known) for one in reversed(left)):
             return
         newest = max(known, key=lambda one: one.ended_s)
         kind = Wrong.LOST if read.drained else Wrong.BEHIND

@@ -24,7 +24,7 @@ from tests.session_history import Outcome
 from tests.small_disk import SmallDisk
 from tests.system.test_kills_of_servers import BOUND_S, SERVERS, own_servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
 
 # What a fresh server takes, and as much again.
 SIZES_MB = {"kafka": 300, "cassandra": 500, "postgres": 400}

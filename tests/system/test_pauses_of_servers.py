@@ -18,7 +18,7 @@ from millrace.views.lag import LagMeter
 from tests.fault_rounds import FaultRounds, fault_rounds
 from tests.system.test_kills_of_servers import BOUND_S, SERVERS, own_servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
 
 # Longer than any time-out of ours for one answer (5 s), so that all of them end.
 PAUSE_S = 8.0
