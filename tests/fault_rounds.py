@@ -42,6 +42,9 @@ class FaultRounds:
         self.own = own
         self.millrace = millrace
         self.sessions = sessions
+        # So long after its end a write that was not answered may be done yet. Who pauses the
+        # process that has it adds the pause.
+        self.late_s = millrace.settings.append_timeout_s
         self._rounds = 0
         self._ended: set[int] = set()
         self._history = sessions.world.history
@@ -142,7 +145,7 @@ class FaultRounds:
         except TimeoutError:
             raise AssertionError(f"not all is answered, and fresh, after {_CALM_S:.0f} s") from None
         history = self._history
-        checker = Checker(history.writes, late_s=self.millrace.settings.append_timeout_s)
+        checker = Checker(history.writes, late_s=self.late_s)
         verdict = checker.judge(history.reads[self._reads_judged :])
         # From the first: a request of an earlier round may have been answered again in this one.
         told, earlier = answers(history.writes), answers(history.writes[: self._writes_judged])

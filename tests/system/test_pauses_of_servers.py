@@ -31,6 +31,7 @@ async def rounds(module_folder: Path) -> AsyncIterator[FaultRounds]:
         own_servers(module_folder / "data", *SERVERS) as own,
         fault_rounds(own.status(), own, module_folder) as prepared,
     ):
+        prepared.late_s += PAUSE_S
         yield prepared
 
 
