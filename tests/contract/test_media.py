@@ -1,8 +1,10 @@
 """MediaService as a client sees it, on the memory twins and a folder of bytes."""
 
+import asyncio
 import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -10,9 +12,14 @@ import pytest
 from PIL import Image
 
 from millrace.log.partitioner import key_of
+from millrace.relations import View
+from millrace.views import comments as comments_view
 from millrace.views import likes as likes_view
+from millrace.views import users
 from social.log.v1.media_pb2 import MediaDeleted, MediaEvent
 from social.v1 import (
+    comments_pb2,
+    comments_pb2_grpc,
     feed_pb2,
     feed_pb2_grpc,
     follows_pb2,
@@ -20,6 +27,7 @@ from social.v1 import (
     likes_pb2,
     likes_pb2_grpc,
     media_pb2_grpc,
+    users_pb2,
 )
 from social.v1 import media_pb2 as pb
 from tests.account_calls import log_out
@@ -105,6 +113,51 @@ async def test_one_s_own_like_is_drawn_or_the_answer_says_stale() -> None:
         for read in reads:
             answer = await read()
             assert (answer.stale, answer.items[0].likes_count) == (False, 1)
+
+
+async def test_the_answer_of_an_upload_shows_what_the_caller_has_done_before() -> None:
+    """The first answer and that of a retry; a view that is held is one that is behind."""
+    async with serving(token_wait_ms=60_000, privacy_wait_s=0) as world:
+        ana, sent = await world.register("ana"), requests(picture(), new_id())
+        profile = users_pb2.UpdateProfileRequest(request_id=new_id(), display_name="Ana the First")
+        first = await _uploaded_after(
+            world, ana, users.VIEW, world.users.UpdateProfile(profile, metadata=ana.metadata), sent
+        )
+        assert first.author.display_name == "Ana the First"
+        like = likes_pb2.LikeMediaRequest(request_id=new_id(), media_id=first.id)
+        likes = likes_pb2_grpc.LikesServiceStub(world.channel)
+        text = comments_pb2.AddCommentRequest(request_id=new_id(), media_id=first.id, text="so")
+        comments = comments_pb2_grpc.CommentsServiceStub(world.channel)
+        comment = (await comments.AddComment(text, metadata=ana.metadata)).comment
+        gone = comments_pb2.DeleteCommentRequest(
+            request_id=new_id(), media_id=first.id, comment_id=comment.id
+        )
+        profile = users_pb2.UpdateProfileRequest(request_id=new_id(), display_name="Ana the Last")
+        for view, done in (
+            (likes_view.VIEW, likes.LikeMedia(like, metadata=ana.metadata)),
+            (comments_view.VIEW, comments.DeleteComment(gone, metadata=ana.metadata)),
+            (users.VIEW, world.users.UpdateProfile(profile, metadata=ana.metadata)),
+        ):
+            again = await _uploaded_after(world, ana, view, done, sent)
+        assert (again.id, again.author.display_name) == (first.id, "Ana the Last")
+        assert (again.likes_count, again.viewer_likes, again.comments_count) == (1, True, 0)
+
+
+async def _uploaded_after(
+    world: World, who: Person, view: View, done: Any, sent: Sequence[pb.UploadMediaRequest]
+) -> pb.MediaItem:
+    """The answer to one who has `done` something that the view has not when he uploads."""
+    await world.hold(view)
+    await done
+    uploading = asyncio.create_task(
+        upload(world, replace(who, position=await position_of(done)), sent)
+    )
+    try:
+        await world.until_waited_for(view)
+    finally:
+        world.release(view)
+        item = await uploading
+    return item
 
 
 async def test_an_upload_is_seen_downloaded_liked_and_in_the_followers_feed() -> None:
