@@ -49,4 +49,4 @@ def without_letters(view: View, passed_over: PassedOver) -> View:
             raise PoisonEvent("a dead letter of the served view")
         return project(event)
 
-    return replace(view, project=alive)
+    return replace(view, project=alive, plain=None)

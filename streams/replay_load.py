@@ -1,7 +1,8 @@
 """The fast way of a replay, for views that are edges alone: from the log into tables without keys.
 
 The next events are read and projected while the last ones are copied. What an event means is said
-by the view's `project`, as always; which rows follow from it by `millrace.stores.postgres_load`.
+by the view's `project`, as always (`streams.plain_edges` repeats it for many plain ones at once);
+which rows follow from it by `millrace.stores.postgres_load`.
 """
 
 import asyncio
@@ -9,15 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from millrace.errors import Bug, MillraceError, PoisonEvent
 from millrace.log.codec import decode
+from millrace.log.letters import PassedOver
 from millrace.log.port import ReadingLog, Record, TopicPartition
 from millrace.observe import logs
 from millrace.relations import View
 from millrace.settings import Settings
 from millrace.stores.changes import Change, EdgeChange
+from millrace.stores.edge_columns import EdgeColumns
 from millrace.stores.postgres_beside import DeadFound
-from millrace.stores.postgres_load import EdgeColumns, EdgeLoad
+from millrace.stores.postgres_load import EdgeLoad
 from millrace.stores.values import check_edges
-from streams.replay_letters import ReplayLetters
+from streams.plain_edges import columns_of
+from streams.replay_letters import ReplayLetters, without_letters
 from streams.replay_reader import ReaderUntil
 
 logger = logs.logger("streams.replay_load")
@@ -39,11 +43,14 @@ class Loading:
         log: ReadingLog,
         load: EdgeLoad,
         letters: ReplayLetters,
+        passed_over: PassedOver,
         settings: Settings,
         at: Mapping[TopicPartition, int],
     ) -> None:
         self.at = dict(at)
         self._view = view
+        self._passed_over = passed_over
+        self._project = without_letters(view, passed_over).project
         self._log = log
         self._load = load
         self._letters = letters
@@ -90,43 +97,41 @@ class Loading:
     async def _projected(
         self, records: Sequence[Record]
     ) -> tuple[dict[str, EdgeColumns], list[DeadFound]]:
-        changes: list[Change] = []
+        parts: dict[str, list[EdgeColumns]] = {}
         dead: list[DeadFound] = []
-        project = self._view.project
         for start in range(0, len(records), EVENTS_A_TURN):
-            for record in records[start : start + EVENTS_A_TURN]:
-                try:
-                    changes += project(decode(record))
-                except PoisonEvent as error:
-                    dead.append(self._letters.noted(record, error.message))
-                except MillraceError:
-                    # Of a kind that only a newer version knows: it stops the replay.
-                    raise
-                except Exception:
-                    # As in a projection: what fails on an event fails on it for ever.
-                    logger.exception("project failed", number=record.number)
-                    dead.append(self._letters.noted(record, "project failed"))
+            some = records[start : start + EVENTS_A_TURN]
+            for name, columns in (self._at_once(some) or self._one_by_one(some, dead)).items():
+                parts.setdefault(name, []).append(columns)
             await asyncio.sleep(0)
         self._letters.count(len(records))
-        try:
-            return _columns(changes), dead
-        except OverflowError:
-            return self._fitting(records, dead), dead
+        return {name: EdgeColumns.joined(one) for name, one in parts.items()}, dead
 
-    def _fitting(self, records: Sequence[Record], dead: list[DeadFound]) -> dict[str, EdgeColumns]:
-        """The same, where some event has a number that no column can hold."""
-        gone = {(one.topic, one.partition, one.number) for one in dead}
+    def _at_once(self, records: Sequence[Record]) -> dict[str, EdgeColumns] | None:
+        plain, passed_over = self._view.plain, self._passed_over
+        if plain is None or (passed_over and any(one[:3] in passed_over for one in records)):
+            return None
+        columns = columns_of(plain, self._view.topics[0], records)
+        return None if columns is None else {plain.edge.name: columns}
+
+    def _one_by_one(
+        self, records: Sequence[Record], dead: list[DeadFound]
+    ) -> dict[str, EdgeColumns]:
         changes: list[Change] = []
         for record in records:
-            if record[:3] in gone:
-                continue
-            projected = self._view.project(decode(record))
             try:
+                projected = self._project(decode(record))
                 check_edges(projected)
+                changes += projected
             except PoisonEvent as error:
                 dead.append(self._letters.noted(record, error.message))
-            else:
-                changes += projected
+            except MillraceError:
+                # Of a kind that only a newer version knows: it stops the replay.
+                raise
+            except Exception:
+                # As in a projection: what fails on an event fails on it for ever.
+                logger.exception("project failed", number=record.number)
+                dead.append(self._letters.noted(record, "project failed"))
         return _columns(changes)
 
 

@@ -5,6 +5,6 @@ Entity: rows by key. Edge: pairs of ids. Timeline: an owner's items, newest firs
 
 from millrace.relations.edge import Edge, Timeline
 from millrace.relations.entity import Entity
-from millrace.relations.view import View
+from millrace.relations.view import PlainEdges, View
 
-__all__ = ["Edge", "Entity", "Timeline", "View"]
+__all__ = ["Edge", "Entity", "PlainEdges", "Timeline", "View"]

@@ -13,7 +13,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from millrace.stores import ddl, postgres_positions
 from millrace.stores.changes import Batch, EdgeChange
 from millrace.stores.copy_rows import encoded
+from millrace.stores.edge_columns import EdgeColumns
 from millrace.stores.pairs_seen import PairsSeen
 from millrace.stores.port import ViewStore
 from millrace.stores.postgres_beside import (
@@ -37,6 +38,9 @@ from millrace.stores.postgres_errors import translated
 from millrace.stores.schema import EdgeTable, ViewSchema
 
 _SCAN_ROWS = 20_000
+# Of a hundred new pairs at most one is taken for an old one, as long as the memory is enough.
+_SEEN_BITS_A_PAIR = 128
+_SEEN_BYTES_MIN = 4_096
 _KEYS_PARALLEL = 2
 _STATE_COLUMNS = ("number", "version", "at_ms", "live")
 _AGAIN_COLUMNS = ("source", "target", "live", "number", "ord", "at_ms")
@@ -51,29 +55,6 @@ CREATE TABLE {} (
 )"""
 
 
-class EdgeColumns(NamedTuple):
-    """Changes of one edge table in the order of the log, one array a field of `EdgeChange`."""
-
-    sources: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
-    lives: npt.NDArray[np.bool_]
-    numbers: npt.NDArray[np.int64]
-    orders: npt.NDArray[np.int64]
-    at_ms: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, changes: Sequence[EdgeChange]) -> "EdgeColumns":
-        """Raises OverflowError for a number beyond 64 bits."""
-        _tables, *columns = zip(*changes, strict=True)
-        kinds: tuple[Any, ...] = (np.int64, np.int64, np.bool_, np.int64, np.int64, np.int64)
-        arrays: list[Any] = [np.array(*one) for one in zip(columns, kinds, strict=True)]
-        return cls(*arrays)
-
-    def where(self, flags: npt.NDArray[np.bool_]) -> "EdgeColumns":
-        arrays: list[Any] = [column[flags] for column in self]
-        return EdgeColumns(*arrays)
-
-
 def may_be_loaded(schema: ViewSchema) -> bool:
     """Whether edges are all that a view has: rows depend on what stands."""
     return bool(schema.edges) and not schema.rows
@@ -82,21 +63,24 @@ def may_be_loaded(schema: ViewSchema) -> bool:
 class EdgeLoad:
     """Of one view, from empty tables to whole ones. One call at a time."""
 
-    def __init__(self, beside: Beside, connection: asyncpg.Connection) -> None:
+    def __init__(self, beside: Beside, connection: asyncpg.Connection, events: int) -> None:
         self._beside = beside
         self._connection = connection
         self._edges = beside.view.edges
-        size_bytes = beside.settings.replay_memory_mib * 1024 * 1024
+        size_bytes = min(
+            beside.settings.replay_memory_mib * 1024 * 1024,
+            max(events * _SEEN_BITS_A_PAIR // 8, _SEEN_BYTES_MIN),
+        )
         self._seen = {table.name: PairsSeen(size_bytes) for table in self._edges}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, beside: Beside) -> AsyncIterator["EdgeLoad"]:
-        """For a replay in phase LOADING, KEYING or REPEATING."""
+    async def open(cls, beside: Beside, events: int) -> AsyncIterator["EdgeLoad"]:
+        """For a replay in phase LOADING, KEYING or REPEATING, of about so many events."""
         connection = await connect(beside.settings, schema=beside.schema)
         try:
             with translated(f"load {beside.view.view}"):
-                yield cls(beside, connection)
+                yield cls(beside, connection, events)
         finally:
             await connection.close(timeout=beside.settings.postgres_timeout_s)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from millrace.errors import PoisonEvent
 from millrace.log.codec import Event
 from millrace.log.partitioner import key_of
-from millrace.relations import Edge, View
+from millrace.relations import Edge, PlainEdges, View
 from millrace.stores.changes import Change
 from millrace.stores.port import EdgeRow, ViewStore
 from social.log.v1 import follows_pb2 as log
@@ -59,4 +59,10 @@ async def followees(store: ViewStore, user_id: int) -> list[EdgeRow]:
     return await store.page(FOLLOWS.table, user_id, limit=2 * FOLLOWEES_MAX)
 
 
-VIEW = View("follows", topics=("follows",), project=project, edges=(FOLLOWS,))
+VIEW = View(
+    "follows",
+    topics=("follows",),
+    project=project,
+    edges=(FOLLOWS,),
+    plain=PlainEdges(FOLLOWS, begins="followed", ends="unfollowed"),
+)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from millrace.errors import PoisonEvent
 from millrace.log.codec import Event
 from millrace.log.partitioner import key_of
-from millrace.relations import Edge, View
+from millrace.relations import Edge, PlainEdges, View
 from millrace.stores.changes import Change
 from social.log.v1 import likes_pb2 as log
 
@@ -47,4 +47,10 @@ def project(event: Event) -> Sequence[Change]:
     return [LIKES.end(event, media_id, user_id, message.at_ms)]
 
 
-VIEW = View("likes", topics=("likes",), project=project, edges=(LIKES,))
+VIEW = View(
+    "likes",
+    topics=("likes",),
+    project=project,
+    edges=(LIKES,),
+    plain=PlainEdges(LIKES, begins="liked", ends="unliked"),
+)
