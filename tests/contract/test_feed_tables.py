@@ -1,8 +1,10 @@
 """One contract for every feed store: which table of rows is served, and what is written beside."""
 
 import asyncio
+import gc
 
 import pytest
+from cassandra.query import BatchStatement
 
 from millrace.errors import FailedPrecondition, StoreUnavailable, TablesGone
 from millrace.settings import Settings
@@ -122,3 +124,19 @@ async def _until_read(store: CassandraFeedStore) -> None:
                 return
         except StoreUnavailable:
             await asyncio.sleep(0)
+
+
+async def test_a_statement_that_node_and_driver_forgot_means_a_lost_table(
+    cassandra: CassandraFeedStore, cassandra_settings: Settings
+) -> None:
+    session, table = cassandra._session, f"{cassandra_settings.cassandra_keyspace}.short_lived"
+    await session.define(f"CREATE TABLE {table} (id bigint PRIMARY KEY)")
+    batch = BatchStatement()
+    # The batch keeps the statement's id and values, and nobody keeps the statement.
+    batch.add(await session.prepare(f"INSERT INTO {table} (id) VALUES (?)"), (1,))
+    gc.collect()
+    await session.define(f"DROP TABLE {table}")
+    with pytest.raises(TablesGone) as raised:
+        await session.execute(batch)
+    # Were it refused as one on an unknown table, this would be another test.
+    assert isinstance(raised.value.__cause__, AttributeError)

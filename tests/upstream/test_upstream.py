@@ -23,7 +23,7 @@ ALONE = [
     "aiokafka_fenced", "faust_head_gap", "grpc_metadata_by_chance", "grpc_no_message",
     "grpc_reflection_method", "grpc_settings_unacknowledged",
 ]  # fmt: skip
-ON_SERVERS = ["aiomcache_cancelled", "aiokafka_out_of_order"]
+ON_SERVERS = ["aiomcache_cancelled", "aiokafka_out_of_order", "cassandra_forgotten"]
 SLOW = [
     "aiokafka_retries_for_ever", "faust_failing_event", "grpc_registered_methods",
     "cassandra_killed",
