@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import replay_feed
-from cli.replay_bar import ReplayBar
+from cli.replay_bar import ReplayBar, slowed
 from cli.settings_of import DataDir, settings_of_running
 from millrace import collector
 from millrace.auth.keys import load_keys
@@ -59,6 +59,10 @@ def replay(
     events_per_s: Annotated[
         float | None, typer.Option(help="at most; 0 for as fast as it goes", min=0)
     ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(help="of the time at work, above 0, at most 1; it rests else", max=1.0),
+    ] = None,
     compare: Annotated[
         bool, typer.Option(help="compare before the switch; not when what is served was lost")
     ] = True,
@@ -83,7 +87,12 @@ def replay(
     chosen = _chosen(names)
     if sum((rollback, drop_old, status)) > 1:
         raise InvalidRequest("one of --rollback, --drop-old and --status")
+    if share is not None and share <= 0:
+        raise InvalidRequest("--share is above 0, at most 1")
     settings = settings_of_running(data)
+    rate = settings.replay_events_per_s_max if events_per_s is None else events_per_s
+    share = settings.replay_share_max if share is None else share
+    wanted = Wanted(compare, accept, switch, rate, share, differences)
     console = Console()
 
     async def run() -> None:
@@ -100,8 +109,6 @@ def replay(
                 dropped = await kind.drop_old(settings)
                 console.print(f"{name}: {dropped}", highlight=False)
             else:
-                rate = settings.replay_events_per_s_max if events_per_s is None else events_per_s
-                wanted = Wanted(compare, accept, switch, rate, differences)
                 await kind.replay(settings, wanted, console)
 
     uvloop.run(run())
@@ -118,7 +125,7 @@ def _view_kind(name: str) -> Kind:
     view = VIEW_BY_NAME[name]
 
     async def replay(settings: Settings, wanted: Wanted, console: Console) -> None:
-        bar = ReplayBar(Console(stderr=True))
+        bar = ReplayBar(Console(stderr=True), slowed("events", wanted.events_per_s, wanted.share))
         async with _parts(settings, lambda *told: bar.told(name, *told)) as parts:
             bar.start()
             try:

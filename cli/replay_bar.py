@@ -24,11 +24,19 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed and task.total else "", style="cyan")
 
 
-class ReplayBar:
-    """One line a step. Drawn between `start` and `stop`."""
+def slowed(items: str, per_s: float, share: float) -> str:
+    """How a replay is slowed, in words; empty where it is not."""
+    said = [f"at most {per_s:,.0f} {items}/s"] if per_s else []
+    said += [f"at work {share:.0%} of the time"] if share < 1 else []
+    return ", ".join(said)
 
-    def __init__(self, console: Console) -> None:
+
+class ReplayBar:
+    """One line a step. Drawn between `start` and `stop`. `slowed`: how, told beside the rate."""
+
+    def __init__(self, console: Console, slowed: str = "") -> None:
         self._console = console
+        self._slowed = slowed
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description:<44}"),
@@ -36,6 +44,7 @@ class ReplayBar:
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
+            TextColumn(slowed, style="yellow", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -74,6 +83,8 @@ class ReplayBar:
         if done > began:
             rate = (done - began) / (now_s - began_s)
             said += f", {rate:,.0f}/s, {(total - done) / rate:,.0f} s left"
+        if total and self._slowed:
+            said += f" ({self._slowed})"
         self._console.print(f"  {name:<44} {said}", highlight=False)
 
     def _end(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 from rich.console import Console
 
-from cli.replay_bar import ReplayBar
+from cli.replay_bar import ReplayBar, slowed
 from millrace.clock import SystemClock
 from millrace.errors import MillraceError
 from millrace.log.kafka_reading import KafkaReading
@@ -26,7 +26,7 @@ _SHOWN_MAX = 20
 
 
 async def replay(settings: Settings, wanted: Wanted, console: Console) -> None:
-    bar = ReplayBar(Console(stderr=True))
+    bar = ReplayBar(Console(stderr=True), slowed("rows", wanted.events_per_s, wanted.share))
     async with _parts(settings, lambda *told: bar.told(NAME, *told)) as parts:
         bar.start()
         try:
@@ -36,6 +36,7 @@ async def replay(settings: Settings, wanted: Wanted, console: Console) -> None:
                 switch=wanted.switch,
                 accept=wanted.accept,
                 rows_per_s=wanted.events_per_s,
+                share=wanted.share,
             )
         finally:
             bar.stop()

@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     replay_batch_events: int = Field(default=50_000, ge=1)
     replay_memory_mib: int = Field(default=64, ge=1)
     replay_events_per_s_max: int = Field(default=0, ge=0)
+    replay_share_max: float = Field(default=1.0, gt=0, le=1)
     replay_switch_wait_s: float = Field(default=2.0, gt=0)
 
     # The cache

@@ -9,7 +9,7 @@ Killed at any moment it goes on where it was, when the same is asked again.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from millrace.clock import Clock
 from millrace.errors import FailedPrecondition, StoreUnavailable
@@ -65,13 +65,15 @@ class ReplayParts:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Without `compare` the replay goes to the log's end, and not only to where the served view is.
-    `accept`: switch also where the two differ, as after a fault is mended.
+    `accept`: switch also where the two differ, as after a fault is mended. `events_per_s`, `share`:
+    how it is slowed (`Throttle`).
     """
 
     compare: bool = True
     accept: bool = False
     switch: bool = True
     events_per_s: float = 0
+    share: float = 1.0
     differences_max: int = 20
 
 
@@ -101,11 +103,12 @@ async def replay_view(view: View, parts: ReplayParts, wanted: Wanted) -> Replaye
     async with Beside.open(parts.settings, view.schema) as beside:
         await _prepare(view, beside, parts)
         done = Replayed(view.name)
-        throttle = Throttle(parts.clock, wanted.events_per_s)
+        throttle = Throttle(parts.clock, wanted.events_per_s, wanted.share)
+        slowed = replace(parts, settings=_even(parts.settings, throttle))
         until = await _until(view, beside, parts, to_the_end=not wanted.compare)
         begun_s = parts.clock.monotonic_s()
-        at = await _load(view, beside, parts, until, throttle, done)
-        async with _following(view, beside, parts, throttle, at) as following:
+        at = await _load(view, beside, slowed, until, throttle, done)
+        async with _following(view, beside, slowed, throttle, at) as following:
             done.events += await following.reach(until, "applying")
             parts.told("settling", 0, 0)
             await beside.settle()
@@ -117,6 +120,14 @@ async def replay_view(view: View, parts: ReplayParts, wanted: Wanted) -> Replaye
             await _switch(view, beside, parts)
             done.switched = True
         return done
+
+
+def _even(settings: Settings, throttle: Throttle) -> Settings:
+    """Batches that are small where it is slow."""
+    names = ("replay_batch_events", "project_batch_events")
+    return settings.model_copy(
+        update={name: throttle.batch(getattr(settings, name)) for name in names}
+    )
 
 
 async def roll_back(view: View, parts: ReplayParts) -> None:

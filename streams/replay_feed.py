@@ -71,14 +71,23 @@ class ReplayedFeed:
 
 
 async def replay_feed(
-    parts: FeedParts, *, compare: bool, switch: bool, accept: bool, rows_per_s: float
+    parts: FeedParts,
+    *,
+    compare: bool,
+    switch: bool,
+    accept: bool,
+    rows_per_s: float,
+    share: float = 1.0,
 ) -> ReplayedFeed:
-    """Raises FailedPrecondition while the table of an earlier switch is kept."""
+    """Raises FailedPrecondition while the table of an earlier switch is kept. `rows_per_s`,
+    `share`: how it is slowed (`Throttle`).
+    """
     tables = await _begin(parts)
     done = ReplayedFeed(tables.beside)
     parts.told("waiting until every process writes both", 0, 0)
     await parts.clock.sleep(parts.settings.feed_tables_lease_s)
-    await _Replaying(parts, tables.beside, Throttle(parts.clock, rows_per_s), done).run()
+    throttle = Throttle(parts.clock, rows_per_s, share)
+    await _Replaying(parts, tables.beside, throttle, done).run()
     if compare:
         parts.told("looking for every row that is owed", 0, 0)
         done.owed, done.missing = await _owed(parts, tables.beside)
@@ -203,7 +212,10 @@ class _Replaying:
     ) -> bool:
         """One batch. False when a node came back."""
         clock = self._parts.clock
-        records = await reader.batch(self._parts.settings.delivery_records_max, READ_WAIT_S)
+        settings = self._parts.settings
+        rows_max = self._throttle.batch(settings.delivery_records_max * settings.chunk_rows_max)
+        records_max = max(rows_max // settings.chunk_rows_max, 1)
+        records = await reader.batch(records_max, READ_WAIT_S)
         firsts = {(one.topic, one.partition): one.number for one in reversed(records)}
         for place, number in firsts.items():
             if delivery.position(*place) == 0:

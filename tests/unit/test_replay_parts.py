@@ -24,14 +24,60 @@ async def test_a_throttle_saves_nothing_up() -> None:
     clock = ManualClock()
     throttle = Throttle(clock, per_s=1_000)
     clock.advance(60_000)
-    await throttle.spent(500)
-    assert clock.monotonic_s() == pytest.approx(60.5, rel=0.01)
+    for _ in range(3):
+        await throttle.spent(500)
+    assert clock.monotonic_s() == pytest.approx(61.0)
+
+
+async def test_a_batch_is_what_the_rate_allows_in_a_second() -> None:
+    clock = ManualClock()
+    assert Throttle(clock, per_s=0).batch(50_000) == 50_000
+    assert Throttle(clock, per_s=1_000).batch(50_000) == 1_000
+    assert Throttle(clock, per_s=1_000).batch(7) == 7
+    assert Throttle(clock, per_s=0.1).batch(7) == 1
+
+
+async def test_the_time_of_the_work_itself_counts_for_the_rate() -> None:
+    clock = ManualClock()
+    throttle = Throttle(clock, per_s=1_000)
+    for _ in range(10):
+        clock.advance(400)
+        await throttle.spent(500)
+    assert clock.monotonic_s() == pytest.approx(5.0)
 
 
 async def test_without_a_rate_nothing_waits() -> None:
     clock = ManualClock()
     await Throttle(clock, per_s=0).spent(1_000_000)
     assert clock.monotonic_s() == 0
+
+
+async def test_a_share_of_the_time_is_worked_and_the_rest_is_paused() -> None:
+    clock = ManualClock()
+    throttle = Throttle(clock, per_s=0, share=0.25)
+    for step_ms in (1, 1, 400, 30, 1_000) * 4:
+        clock.advance(step_ms)
+        await throttle.spent(1)
+    worked_s = 4 * 1.432
+    assert clock.monotonic_s() == pytest.approx(worked_s / 0.25, rel=0.001)
+
+
+async def test_of_rate_and_share_the_slower_one_counts() -> None:
+    for per_s, expected_s in ((10, 50.0), (1_000, 20.0)):
+        clock = ManualClock()
+        throttle = Throttle(clock, per_s, share=0.5)
+        for _ in range(10):
+            clock.advance(1_000)
+            await throttle.spent(50)
+        assert clock.monotonic_s() == pytest.approx(expected_s, rel=0.01)
+
+
+async def test_one_long_statement_is_not_paused_for_as_long_again() -> None:
+    clock = ManualClock()
+    throttle = Throttle(clock, per_s=0, share=0.5)
+    clock.advance(3_600_000)
+    await throttle.spent(0)
+    assert clock.monotonic_s() == pytest.approx(3_610.0)
 
 
 pairs = st.lists(st.tuples(st.integers(1, 2**62), st.integers(1, 5)), max_size=40)
