@@ -174,6 +174,13 @@ class Producer:
                 self._retire(producer, patience_s=0)
             self._refuse(given, producer, error, accepted=accepted)
             self._refuse(records, producer, error, accepted=False)
+        except Exception as error:  # noqa: BLE001  it belongs to those who wait
+            if producer is not None:
+                # Nobody knows what it may still send.
+                self._retire(producer, patience_s=0)
+            for record in (*given, *records):
+                if not record.offset.done():
+                    record.offset.set_exception(_unforeseen(error) if record.given else error)
 
     def _refuse(
         self,
@@ -357,6 +364,12 @@ def _nowhere() -> OutcomeUnknown:
     return OutcomeUnknown("the log has the event, but does not say where")
 
 
+def _unforeseen(error: Exception) -> OutcomeUnknown:
+    unknown = OutcomeUnknown(f"the log's client failed: {type(error).__name__} {error}".rstrip())
+    unknown.__cause__ = error
+    return unknown
+
+
 def _unanswered() -> OutcomeUnknown:
     return OutcomeUnknown("the log has not acknowledged the event in time")
 
@@ -366,7 +379,7 @@ async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await producer.stop()
-    except (KafkaError, TimeoutError, OSError):
+    except Exception:  # noqa: BLE001  however it fails to stop, its connection is closed
         # Its own stop would wait for the broker for ever.
         producer._sender.sender_task.cancel()
         await producer.client.close()

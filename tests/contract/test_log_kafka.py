@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition as BrokerPartition
@@ -30,6 +31,10 @@ from millrace.log.topics import TOPICS, WEEK_MS
 from millrace.settings import Settings
 
 SOON_S = 20.0
+
+
+class Unforeseen(Exception):
+    """None of Kafka's client's own."""
 
 
 def settings_of(bootstrap: object, **values: object) -> Settings:
@@ -182,6 +187,31 @@ async def test_after_a_refused_batch_the_log_takes_events_again(settings: Settin
         for step in (1, 2):
             appended = await log.append("likes", b"k", b"y")
             assert appended.number == taken + step
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("send_batch", OutcomeUnknown), ("create_batch", Unforeseen)]
+)
+async def test_after_a_failure_that_nobody_foresaw_the_log_takes_events_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, method: str, told: type[Exception]
+) -> None:
+    """What Kafka's client may have had is unknown; its connection is closed."""
+    await create_log(settings)
+    async with log_of(settings.model_copy(update={"append_timeout_s": 60})) as log:
+        await log.append("likes", b"k", b"x")
+        first = log._producer._live
+        assert first is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(AIOKafkaProducer, method, _stumble)
+            with pytest.raises(told):
+                await log.append("likes", b"k", b"y")
+        assert (await log.append("likes", b"k", b"z")).number == 2
+        assert log._producer._live not in (first, None)
+    assert not any(one.connected() for one in first.client._conns.values())
+
+
+def _stumble(*_: object, **__: object) -> None:
+    raise Unforeseen
 
 
 @pytest.fixture(scope="module")
