@@ -10,14 +10,15 @@ writer has written meanwhile through another process.
 Its linger holds each partition's batch by itself, so that each goes in a request of its own, and
 holds one who writes alone as well. So appends take turns here instead: what comes while others
 are under way and within `append_pause_ms` of the last turn (longer after a turn of many:
-millrace/pause.py) goes together, in one request, with one batch a partition.
+millrace/pause.py) goes together, in one request, with one batch a partition. And a partition's
+next batch is begun when its last one has ended: the client sends one at a time anyway, and wakes
+all that wait for each.
 
 Not: which partition a key belongs to, or numbers.
 """
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +44,8 @@ class Producer:
         self._partitions: dict[str, int] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._delivering: set[asyncio.Task[None]] = set()
+        # By topic and partition, while a delivery is under way: what is to follow it.
+        self._queues: dict[tuple[str, int], list[_Record]] = {}
         self._turns = Turns(settings.append_pause_ms / 1000, self._begin)
         self._deadlines = Deadlines()
 
@@ -143,13 +146,24 @@ class Producer:
 
     def _begin(self, turn: Sequence["_Record"]) -> None:
         """Each partition's records of a turn are one batch, which spares a future a record."""
-        by_place: defaultdict[tuple[str, int], list[_Record]] = defaultdict(list)
         for record in turn:
-            by_place[record.topic, record.partition].append(record)
-        for (topic, partition), records in by_place.items():
-            task = asyncio.create_task(self._deliver(topic, partition, records))
+            place = record.topic, record.partition
+            if (queue := self._queues.get(place)) is not None:
+                queue.append(record)
+                continue
+            self._queues[place] = [record]
+            task = asyncio.create_task(self._deliver_queue(place))
             self._delivering.add(task)
             task.add_done_callback(self._delivering.discard)
+
+    async def _deliver_queue(self, place: tuple[str, int]) -> None:
+        """What has come meanwhile goes together, after what came before."""
+        try:
+            while records := self._queues[place]:
+                self._queues[place] = []
+                await self._deliver(*place, records)
+        finally:
+            del self._queues[place]
 
     async def _deliver(self, topic: str, partition: int, records: Sequence["_Record"]) -> None:
         """Raises nothing: each record's offset says what became of it."""
