@@ -58,6 +58,9 @@ class Planner:
     marks: Marks
     # What each partition has promised: the newest mark, or a plan whose mark is not out yet.
     _promised: dict[int, Sequence[int]] = field(default_factory=dict)
+    # Up to where each has its mark. What comes again is not planned again: a plan at newer
+    # positions promises more, and the mark would let a restart pass over what was not delivered.
+    _marked: dict[int, int] = field(default_factory=dict)
 
     async def start_positions(
         self, partitions: Sequence[TopicPartition]
@@ -65,7 +68,9 @@ class Planner:
         """Where the marks say to go on. Called when partitions are handed to this process."""
         await self.marks.refresh()
         for _, partition in partitions:
-            self._promised[partition] = self.marks.of(partition).follows_numbers
+            mark = self.marks.of(partition)
+            self._promised[partition] = mark.follows_numbers
+            self._marked[partition] = mark.planned
         return {(SOURCE, number): self.marks.of(number).planned for _, number in partitions}
 
     async def step(self, reader: GroupReader, wait_s: float) -> int:
@@ -74,7 +79,8 @@ class Planner:
         records = await reader.batch(self.settings.plan_posts_max * share, wait_s)
         by_partition: defaultdict[int, list[Record]] = defaultdict(list)
         for record in records:
-            by_partition[record.partition].append(record)
+            if record.number > self._marked.get(record.partition, 0):
+                by_partition[record.partition].append(record)
         async with asyncio.TaskGroup() as group:
             for partition, of_one in by_partition.items():
                 group.create_task(self._plan_until_done(reader, partition, of_one))
@@ -101,6 +107,9 @@ class Planner:
         if posts:
             # At or above what was promised before.
             numbers = await self._wait(follows.VIEW.name, dict(enumerate(numbers)))
+            if (SOURCE, partition) not in reader.assigned:
+                # Nor may one who has lost it promise more than its new owner delivers.
+                return
             await self._write_plan(partition, posts, numbers)
             # The plan is a promise as well: it says which edges are owed a row.
             self._promised[partition] = numbers
@@ -116,6 +125,7 @@ class Planner:
             delivered=self.marks.of(partition).delivered,
         )
         await self.log.append(MARKS, mark_key(partition), mark.SerializeToString(), partition=0)
+        self._marked[partition] = mark.planned
 
     async def _standing(self, partition: int, records: Sequence[Record]) -> list[Post]:
         """The posts among the records that the media view has, by exactly these events.

@@ -90,3 +90,23 @@ def test_a_planner_sees_a_fall_of_what_was_never_published() -> None:
             ]
         ).failure
     assert failure is None
+
+
+def test_what_a_planner_is_given_again_promises_nothing_new() -> None:
+    """It would be planned at newer positions and the planner die before the rows are written; the
+    mark, which has passed the post, lets the restart pass over it.
+    """
+    with quietly():
+        failure = play(
+            [
+                ("client", "post", 4, 0, 21),
+                ("settle",),
+                ("client", "follow", 2, 4),
+                ("repeat", "fanout 2", "planner", 3),
+                ("pass", 20.0),
+                ("run", "projector 2", "follows", 1000),
+                ("run", "fanout 2", "planner", 10),
+                ("kill", "fanout 2"),
+            ]
+        ).failure
+    assert failure is None
