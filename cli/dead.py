@@ -140,11 +140,19 @@ async def _retry(settings: Settings, ids: Sequence[str], view: str, again: bool)
 
 
 async def _drop(settings: Settings, ids: Sequence[str]) -> None:
+    refused = 0
     async with _opened(settings) as log:
+        letters = await letters_at(log, [event_id(one, log.partitions) for one in ids])
         desk = DeadLetterDesk(log, SystemClock())
-        for letter in await letters_at(log, [event_id(one, log.partitions) for one in ids]):
-            await desk.drop(letter)
-            print(f"{letter.id} is dropped")
+        for letter in letters:
+            try:
+                await desk.drop(letter)
+                print(f"{letter.id} is dropped")
+            except FailedPrecondition as error:
+                refused += 1
+                print(error.message)
+    if refused:
+        raise MillraceError(f"{refused} of {len(letters)} letters were not dropped")
 
 
 @asynccontextmanager

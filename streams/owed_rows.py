@@ -181,6 +181,6 @@ async def _plans(log: ReadingLog) -> AsyncIterator[tuple[Record, FeedPlan]]:
                 try:
                     yield record, FeedPlan.FromString(record.value or b"")
                 except DecodeError:
-                    logger.exception("plan %d/%d is unreadable", record.partition, record.number)
+                    logger.warning("plan %d/%d is unreadable", record.partition, record.number)
     finally:
         await reader.close()

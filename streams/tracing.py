@@ -129,5 +129,5 @@ async def _delivery(stores: Stores, event: EventId) -> str:
     place = (event.topic, event.partition)
     position = (await stores.feeds.positions(DELIVERY, [place])).get(place, 0)
     behind = event.number - position
-    there = "has written its rows" if behind <= 0 else f"is {behind:,} chunks before it"
+    there = "has passed it" if behind <= 0 else f"is {behind:,} chunks before it"
     return f"Delivery's position is {position}: it {there}."

@@ -72,7 +72,7 @@ async def read_letters(log: ReadingLog, topics: Iterable[str] = DEAD_TOPICS) -> 
 
 
 async def letters_at(log: ReadingLog, ids: Sequence[EventId]) -> list[Letter]:
-    """The letters of these ids, which may be those of any of their records.
+    """The letters of these ids, which may be those of any of their records; each letter once.
 
     Raises InvalidRequest for the id of something else, NotFound for one that is no letter's.
     """
@@ -88,7 +88,7 @@ async def letters_at(log: ReadingLog, ids: Sequence[EventId]) -> list[Letter]:
     for one in ids:
         if keys.get(one) not in found:
             raise NotFound(f"there is no dead letter {one}")
-    return [found[keys[one]] for one in ids]
+    return [found[key] for key in dict.fromkeys(keys[one] for one in ids)]
 
 
 async def letters_of(log: ReadingLog, event: EventId) -> list[Letter]:

@@ -89,6 +89,8 @@ async def test_poison_to_letter_to_retry_and_the_view_equals_its_replay(
     assert said.count("retried as") == 2
     with pytest.raises(MillraceError, match="1 of 1 letters"):
         await command(capsys, "retry", garbage)
+    with pytest.raises(MillraceError, match="1 of 1 letters"):
+        await command(capsys, "drop", garbage, garbage)
 
 
 async def test_what_cannot_be_is_an_error_of_ours(

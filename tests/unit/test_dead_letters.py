@@ -219,6 +219,14 @@ async def test_a_secret_that_a_newer_one_has_replaced_is_not_written_again() -> 
     assert int.from_bytes(record.headers[ORDER_HEADER], "big") == 2
 
 
+async def test_a_letter_that_is_named_twice_is_had_once() -> None:
+    world, log = await opened(partitions=1)
+    await refused(world, ("like", ANA), ("like", BEN))
+    first, second = (letter.id for letter in await world.dead())
+    found = await letters_at(log, [second, first, second])
+    assert [letter.id for letter in found] == [second, first]
+
+
 async def test_what_is_no_letter_is_told() -> None:
     world, log = await opened(partitions=1)
     await refused(world, ("like", ANA))

@@ -95,6 +95,18 @@ async def test_a_missing_row_is_named() -> None:
     assert owed.missing == [(2, world.media[0][1], 1)]
 
 
+async def test_an_unreadable_plan_is_one_line_and_the_others_are_checked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = await run([("follow", 2, 1), ("project", "follows", 1), ("post", 1)])
+    garbage = await world.log.append("plans", b"key", b"\xff\xff")
+    owed = await check_owed_rows(world.log, world.views, world.feeds)
+    assert (owed.checked, owed.missing_count) == (1, 0)
+    (line,) = caplog.records
+    assert f"plan {garbage.partition}/{garbage.number} is unreadable" in line.message
+    assert line.exc_info is None
+
+
 async def test_a_post_that_a_mark_passed_without_a_plan_is_named() -> None:
     world = await run([("follow", 2, 1), ("post", 1)])
     partition = partition_of_owner(1, PARTITIONS)
