@@ -152,7 +152,11 @@ async def test_deadlines_that_make_no_sense(attack: Attack, rpc: Rpc) -> None:
         if timeout > 1:
             assert outcome.code != grpc.StatusCode.DEADLINE_EXCEEDED
         elif timeout < 0:
-            assert outcome.code == grpc.StatusCode.DEADLINE_EXCEEDED
+            # INTERNAL only as gRPC's client has it: docs/upstream.md.
+            assert outcome.code in (
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                grpc.StatusCode.INTERNAL,
+            )
         await attack.renew()
     await attack.others_are_served()
 

@@ -20,8 +20,8 @@ ROOT = HERE.parents[1]
 DOCUMENT = ROOT / "docs" / "upstream.md"
 # What needs no server; what runs for long or measures time.
 ALONE = [
-    "aiokafka_fenced", "faust_head_gap", "grpc_metadata_by_chance", "grpc_no_message",
-    "grpc_reflection_method", "grpc_settings_unacknowledged",
+    "aiokafka_fenced", "faust_head_gap", "grpc_deadline_in_write", "grpc_metadata_by_chance",
+    "grpc_no_message", "grpc_reflection_method", "grpc_settings_unacknowledged",
 ]  # fmt: skip
 ON_SERVERS = ["aiomcache_cancelled", "aiokafka_out_of_order", "cassandra_forgotten"]
 SLOW = [
