@@ -73,7 +73,7 @@ async def test_killed_alone(rounds: FaultRounds, name: str) -> None:
 
 
 PAIRS = [*itertools.combinations(SERVERS, 2), *itertools.product(SERVERS, OURS)]
-PAIRS += itertools.combinations(OURS, 2)
+PAIRS += [*itertools.combinations(OURS, 2), ("grpc-0", "grpc-1")]
 
 
 @pytest.mark.slow
