@@ -107,11 +107,11 @@ async def replay_view(view: View, parts: ReplayParts, wanted: Wanted) -> Replaye
         slowed = replace(parts, settings=_even(parts.settings, throttle))
         until = await _until(view, beside, parts, to_the_end=not wanted.compare)
         begun_s = parts.clock.monotonic_s()
-        at = await _load(view, beside, slowed, until, throttle, done)
+        at, analyzed = await _load(view, beside, slowed, until, throttle, done)
         async with _following(view, beside, slowed, throttle, at) as following:
             done.events += await following.reach(until, "applying")
             parts.told("settling", 0, 0)
-            await beside.settle()
+            await beside.settle(analyze=not analyzed)
             done.seconds = parts.clock.monotonic_s() - begun_s
             if wanted.compare:
                 await _compare(view, parts, following, wanted, done)
@@ -196,12 +196,14 @@ async def _load(
     until: Positions,
     throttle: Throttle,
     done: Replayed,
-) -> dict[TopicPartition, int]:
-    """The fast way, where there is one and it is not done yet. Returns the positions."""
+) -> tuple[dict[TopicPartition, int], bool]:
+    """The fast way, where there is one and it is not done yet. Returns the positions, and whether
+    the tables have their statistics.
+    """
     state = await beside.state()
     at = await beside.positions()
     if state is None or state.phase in (FOLLOWING, KEPT):
-        return at
+        return at, False
     letters = ReplayLetters(beside, parts.settings)
     passed_over = PassedOver(parts.log, view.name, view.topics)
     await passed_over.refresh()
@@ -228,7 +230,7 @@ async def _load(
                 repeated += events
                 parts.told("applying what came again", repeated, total)
                 await throttle.spent(events)
-    return at
+    return at, state.phase != REPEATING
 
 
 class _Following:

@@ -1,7 +1,7 @@
 """The view of likes where a bench drives it by itself: opened, fed from the log, built again."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from cli.benches.likes_log import TOPIC
 from cli.benches.stand import Watch
@@ -53,7 +53,12 @@ async def follow(parts: StreamParts, log: KafkaLog, events: int | None = None) -
         await reader.close()
 
 
-async def replay_parts(settings: Settings, log: ReadingLog, store: PostgresStore) -> ReplayParts:
+async def replay_parts(
+    settings: Settings,
+    log: ReadingLog,
+    store: PostgresStore,
+    told: Callable[[str, int, int], None] = lambda *_: None,
+) -> ReplayParts:
     clock, master = SystemClock(), load_keys(settings.keys_dir).master
     keys = DataKeys(
         store,
@@ -65,4 +70,4 @@ async def replay_parts(settings: Settings, log: ReadingLog, store: PostgresStore
     )
     opener = TextOpener(keys, open_text)
     identity = await read_identity(log)
-    return ReplayParts(settings, clock, log, identity.log_id, opener, lambda *_: None)
+    return ReplayParts(settings, clock, log, identity.log_id, opener, told)

@@ -4,6 +4,7 @@ takes the same log into an empty database. Its other parts are reads while the t
 """
 
 import contextlib
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -12,6 +13,7 @@ from cli.benches import likes_view
 from cli.benches.effort import GRAPHS, Effort
 from cli.benches.figures import Round, Row, rate_row
 from cli.benches.likes_log import CALLS_AT_ONCE, TOPIC, append, likes_of, records_a_batch
+from cli.benches.phases import Phases
 from cli.benches.replay_feed import measure_feed
 from cli.benches.replay_switching import measure_switching
 from cli.benches.stand import Stand, Told
@@ -54,10 +56,13 @@ async def measure_likes(effort: Effort, told: Told) -> list[Row]:
         found = await stand.rounds(effort.rounds, sides)
         told("the last replay against the last live path")
         await bench.compare()
+        told("where the time goes: one more replay")
+        phases = await bench.phases(stand.spent_us)
     note = (
         f"{len(likes):,} likes, {a_batch:.1f} records a Kafka batch ({CALLS_AT_ONCE} calls at"
         " once), from the log to rows, inverse, exact counts, keys and statistics; the last one is"
-        " equal; `bare part`: the live path on the same log, an empty database each round"
+        " equal; `bare part`: the live path on the same log, an empty database each round. By step,"
+        f" in one more replay, with µs of CPU time a like: {phases.story(len(likes))}"
     )
     return [rate_row("likes", "likes/s", found["replay"], found["live path"], note)]
 
@@ -90,6 +95,18 @@ class _Bench:
         if built.events != self._size:
             raise Bug(f"replayed {built.events} of {self._size} events")
         return Round(built.events, built.seconds)
+
+    async def phases(self, spent: Callable[[], Mapping[str, float]]) -> Phases:
+        """Of a replay into a new database. The first batch is read while it looks at what is there.
+        Not one of the rounds, since asking for CPU time takes time.
+        """
+        await self._fresh()
+        phases = Phases(spent)
+        async with likes_view.opened(self._settings, self._log) as (store, _):
+            parts = await likes_view.replay_parts(self._settings, self._log, store, phases.told)
+            await replay_view(VIEW, parts, Wanted(compare=False, switch=False))
+        phases.told("", 0, 0)
+        return phases
 
     async def compare(self) -> None:
         """Raises Bug where the last replay is not what the last live turn made."""

@@ -108,9 +108,9 @@ class Stand:
         found: dict[str, list[Round]] = {name: [] for name in sides}
         for number in range(count + 1):
             for name, side in sides.items():
-                before = self._spent_us()
+                before = self.spent_us()
                 done = await side(number)
-                after = self._spent_us()
+                after = self.spent_us()
                 done.cpu_us = {who: us - before.get(who, 0) for who, us in after.items()}
                 if number:
                     found[name].append(done)
@@ -118,7 +118,8 @@ class Stand:
                 self.told(f"round {number} of {count}: {name} {what}")
         return found
 
-    def _spent_us(self) -> dict[str, float]:
+    def spent_us(self) -> dict[str, float]:
+        """CPU time so far of the bench, its servers and its processes, by name."""
         children = self._stack.status().children.items()
         pids = {child.process.pid: name for name, child in children if child.process}
         return cpu.spent_us(pids | self._pids)

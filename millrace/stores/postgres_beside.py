@@ -157,10 +157,13 @@ class Beside:
     async def drop(self) -> None:
         await self.connection.execute(f"DROP SCHEMA {self.schema} CASCADE")
 
-    async def settle(self) -> None:
-        """Statistics, and pages marked as visible: reads by the index alone need no visit."""
+    async def settle(self, *, analyze: bool) -> None:
+        """Pages marked as visible, so that reads by the index alone need no visit; statistics where
+        they are asked for.
+        """
+        options = "(ANALYZE)" if analyze else ""
         for name in self._names:
-            await self.connection.execute(f"VACUUM (ANALYZE) {self.schema}.{ddl.quoted(name)}")
+            await self.connection.execute(f"VACUUM {options} {self.schema}.{ddl.quoted(name)}")
 
     async def positions(self) -> dict[TopicPartition, int]:
         stored = await postgres_positions.positions_in(self.connection, self.schema, self.view.view)

@@ -11,9 +11,9 @@ Positions move in the transaction of the copy: killed at any moment, it goes on 
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import numpy as np
@@ -88,7 +88,7 @@ class EdgeLoad:
         """Also after a kill: keys away, and known again which pairs are there."""
         async with self._connection.transaction():
             for table in self._edges:
-                for name, _, _ in _both(table):
+                for name, *_ in _both(table):
                     await self._connection.execute(
                         f"ALTER TABLE {ddl.quoted(name)} DROP CONSTRAINT IF EXISTS {_key(name)}"
                     )
@@ -118,27 +118,22 @@ class EdgeLoad:
             await bury(self._connection, self._beside.schema, dead)
 
     async def make_keys(self) -> None:
-        """Keys, then counts. May be repeated."""
+        """Keys, statistics and counts of each table: as many tables at a time as there are
+        connections. May be repeated.
+        """
         await self._enter(KEYING)
-        names = [one for table in self._edges for one in _both(table)]
+        tables = [one for table in self._edges for one in _both(table)]
+        left = iter(tables)
         async with AsyncExitStack() as opened:
             others = []
-            for _ in range(min(_KEYS_PARALLEL, len(names))):
+            for _ in range(min(_KEYS_PARALLEL, len(tables))):
                 other = await connect(self._beside.settings, schema=self._beside.schema)
                 opened.push_async_callback(other.close, timeout=1.0)
                 others.append(other)
             async with asyncio.TaskGroup() as tasks:
-                for index, other in enumerate(others):
-                    tasks.create_task(_add_keys(other, names[index :: len(others)]))
-        async with self._connection.transaction():
-            for table in self._edges:
-                for name, side in (
-                    (table.count, table.source),
-                    (table.inverse_count, table.target),
-                ):
-                    if name:
-                        await self._count(table, name, side)
-            await self._enter(REPEATING)
+                for other in others:
+                    tasks.create_task(_finish(other, left))
+        await self._enter(REPEATING)
 
     async def repeat(self, store: ViewStore, batch_events: int) -> AsyncIterator[int]:
         """Applies what came to a pair again; yields how many at a time. May be repeated: an event
@@ -183,7 +178,7 @@ class EdgeLoad:
         new = all_.where(~again)
         begun: Any = (np.where(new.lives, column, 0) for column in (new.numbers, new.at_ms))
         state = (new.orders, *begun, new.lives)
-        for name, first, second in _both(table):
+        for name, first, second, _ in _both(table):
             pair = (new.sources, new.targets)
             ids = pair if name == table.name else pair[::-1]
             await self._copy_to(name, (first, second, *_STATE_COLUMNS), (*ids, *state))
@@ -198,38 +193,59 @@ class EdgeLoad:
             table, source=source, columns=list(names), format="binary"
         )
 
-    async def _count(self, table: EdgeTable, name: str, side: str) -> None:
-        execute, counted = self._connection.execute, ddl.quoted(side)
-        await execute(f"TRUNCATE {ddl.quoted(name)}")
-        await execute(
-            f"INSERT INTO {ddl.quoted(name)} (id, value) SELECT {counted}, count(*)"
-            f" FROM {ddl.quoted(table.name)} WHERE live GROUP BY 1 ORDER BY 1"
-        )
-
     async def _enter(self, phase: str) -> None:
         await self._connection.execute("UPDATE replay_state SET phase = $1", phase)
 
 
-async def _add_keys(connection: asyncpg.Connection, tables: Sequence[tuple[str, str, str]]) -> None:
-    for name, first, second in tables:
-        there = await connection.fetchval(
-            "SELECT count(*) FROM pg_constraint WHERE conrelid = $1::text::regclass"
-            " AND contype = 'p'",
-            ddl.quoted(name),
-        )
-        if not there:
-            await connection.execute(
-                f"ALTER TABLE {ddl.quoted(name)} ADD CONSTRAINT {_key(name)}"
-                f" {ddl.edge_key(first, second)}"
-            )
+class _Table(NamedTuple):
+    """One direction of an edge table. `count`: the table of how many pairs each `first` has."""
+
+    name: str
+    first: str
+    second: str
+    count: str
 
 
-def _both(table: EdgeTable) -> list[tuple[str, str, str]]:
-    """Name and key columns of a table and of its inverse."""
-    found = [(table.name, table.source, table.target)]
+def _both(table: EdgeTable) -> list[_Table]:
+    """A table and its inverse."""
+    found = [_Table(table.name, table.source, table.target, table.count)]
     if table.inverse:
-        found.append((table.inverse, table.target, table.source))
+        found.append(_Table(table.inverse, table.target, table.source, table.inverse_count))
     return found
+
+
+async def _finish(connection: asyncpg.Connection, tables: Iterator[_Table]) -> None:
+    """Takes the next table as long as there is one. Counts come last: by then pages are marked as
+    visible, and the index alone tells.
+    """
+    for table in tables:
+        await _add_key(connection, table)
+        await connection.execute(f"VACUUM (ANALYZE) {ddl.quoted(table.name)}")
+        if table.count:
+            await _fill_count(connection, table)
+            await connection.execute(f"VACUUM (ANALYZE) {ddl.quoted(table.count)}")
+
+
+async def _add_key(connection: asyncpg.Connection, table: _Table) -> None:
+    there = await connection.fetchval(
+        "SELECT count(*) FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'p'",
+        ddl.quoted(table.name),
+    )
+    if not there:
+        await connection.execute(
+            f"ALTER TABLE {ddl.quoted(table.name)} ADD CONSTRAINT {_key(table.name)}"
+            f" {ddl.edge_key(table.first, table.second)}"
+        )
+
+
+async def _fill_count(connection: asyncpg.Connection, table: _Table) -> None:
+    async with connection.transaction():
+        await connection.execute(f"TRUNCATE {ddl.quoted(table.count)}")
+        await connection.execute(
+            f"INSERT INTO {ddl.quoted(table.count)} (id, value)"
+            f" SELECT {ddl.quoted(table.first)}, count(*) FROM {ddl.quoted(table.name)}"
+            " WHERE live GROUP BY 1 ORDER BY 1"
+        )
 
 
 def _key(name: str) -> str:
