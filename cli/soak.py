@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.amounts import above_0, not_below
 from cli.growth import growth_rows, growth_table
 from cli.processes import ROOT
 from cli.soak_run import SoakReport, SoakRun
+from cli.traffic import PROCESSES_MAX
 from cli.traffic_page import page_of, table
 from cli.traffic_run import Crowd
 from millrace.errors import InvalidRequest, MillraceError
@@ -28,15 +30,16 @@ def soak(
     minutes: Annotated[float, typer.Option(help="of the traffic that is judged")] = 20.0,
     rate: Annotated[float, typer.Option(help="calls a second; 0: 70 % of the capacity")] = 0.0,
     graph: Annotated[str, typer.Option(help="edges of a file, or zipf")] = str(GRAPH),
-    users: Annotated[int, typer.Option(help="of the graph; 0: all")] = 0,
-    online: Annotated[int, typer.Option(help="how many of them act")] = 200,
-    processes: Annotated[int, typer.Option(help="that make the calls")] = 1,
-    seed: Annotated[int, typer.Option(help="of people, plan and pictures")] = 1,
+    users: Annotated[int, typer.Option(min=0, help="of the graph; 0: all")] = 0,
+    online: Annotated[int, typer.Option(min=1, help="how many of them act")] = 200,
+    processes: Annotated[
+        int, typer.Option(min=1, max=PROCESSES_MAX, help="that make the calls")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="of people, plan and pictures")] = 1,
 ) -> None:
     """Play mixed traffic for long, and judge growth, audit and checks."""
-    for name, value in (("--online", online), ("--processes", processes)):
-        if not value > 0:
-            raise InvalidRequest(f"{name} {value:g} is not above 0")
+    above_0("--minutes", minutes)
+    not_below("--rate", rate, 1.0)
     console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)
     crowd = Crowd(graph, users, online, seed, processes)
     if minutes < _MINUTES_MIN:

@@ -4,6 +4,7 @@ Exits 1 when a check fails, or the run could not be made; 2 for what cannot be u
 """
 
 import asyncio
+import math
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.amounts import above_0, not_below
 from cli.settings_of import DataDir, settings_of_running
 from cli.stores import open_stores
 from cli.traffic_page import page_of
@@ -30,6 +32,10 @@ from millrace.traffic.mix import Mix, mix_of
 from millrace.traffic.report import report_of
 
 PROCESSES_MAX = 64
+# Far above what Python can call: without a bound a slip of the keyboard has no end.
+_RATE_MAX = 100_000.0
+# A celebrity is looked at for ten seconds after each post.
+_CELEBRITY_MIN_S = 1.0
 # Who is registered by RPC costs a password's computation each.
 _USERS_BY_RPC, _USERS_ZIPF = 200, 1_000
 _LINE_COLUMNS = 110
@@ -41,16 +47,18 @@ def traffic(
     rate: Annotated[float, typer.Option(help="calls a second, of all processes together")] = 100.0,
     duration: Annotated[str, typer.Option(help="such as 90s, 20m, 1h")] = "60s",
     graph: Annotated[str, typer.Option(help="a file of `follower followee` lines, or zipf")] = ZIPF,
-    users: Annotated[int, typer.Option(help="of the graph; 0: all, 1000 of zipf")] = 0,
-    online: Annotated[int, typer.Option(help="how many of them act")] = 200,
+    users: Annotated[int, typer.Option(min=0, help="of the graph; 0: all, 1000 of zipf")] = 0,
+    online: Annotated[int, typer.Option(min=1, help="how many of them act")] = 200,
     mix: Annotated[str, typer.Option(help="talk, reads, likes, or likes=40,uploads=1,…")] = "talk",
     reads: Annotated[float, typer.Option(help="reads to one write; below 0: the mix's")] = -1.0,
     burst: Annotated[str, typer.Option(help="such as 'x5 for 10s every 60s'")] = "",
     celebrity: Annotated[float, typer.Option(help="who is followed most posts every … s")] = 0.0,
-    processes: Annotated[int, typer.Option(help="that make the calls")] = 2,
-    outstanding: Annotated[int, typer.Option(help="calls at once; more are dropped")] = 1024,
+    processes: Annotated[
+        int, typer.Option(min=1, max=PROCESSES_MAX, help="that make the calls")
+    ] = 2,
+    outstanding: Annotated[int, typer.Option(min=1, help="calls at once; more are dropped")] = 1024,
     retry: Annotated[bool, typer.Option("--retry", help="try again as clients do")] = False,
-    seed: Annotated[int, typer.Option(help="of people, plan and pictures")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="of people, plan and pictures")] = 1,
     verify: Annotated[
         bool, typer.Option("--verify", help="check all that was acknowledged")
     ] = False,
@@ -61,22 +69,25 @@ def traffic(
 ) -> None:
     """Play open-loop traffic against a running installation, and report what came of it."""
     load = Load(
-        rate=_positive("--rate", rate),
+        rate=above_0("--rate", rate, _RATE_MAX),
         seconds=seconds_of(duration),
         mix=_mix(mix, reads),
         burst=burst_of(burst) if burst else None,
-        celebrity_every_s=max(celebrity, 0.0),
+        celebrity_every_s=not_below("--celebrity", celebrity, _CELEBRITY_MIN_S),
     )
     addresses = [address.strip() for address in against.split(",") if address.strip()]
     crowd = Crowd(
         graph=graph,
         users=users or (min(_USERS_BY_RPC, online) if addresses else 0) or _of_zipf(graph),
-        online=int(_positive("--online", online)),
+        online=online,
         seed=seed,
-        processes=min(int(_positive("--processes", processes)), PROCESSES_MAX),
+        processes=processes,
         tries_again=retry,
-        outstanding_max=int(_positive("--outstanding", outstanding)),
+        outstanding_max=outstanding,
     )
+    # Now, and not when an hour of traffic is over.
+    for file in filter(None, (json_file, html_file)):
+        file.parent.mkdir(parents=True, exist_ok=True)
     report = TrafficReport(_parameters(load, crowd, against))
     console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)
     settings = None if addresses else settings_of_running(data)
@@ -97,7 +108,6 @@ def _show(
     if json_file is not None:
         report.write(json_file)
     if html_file is not None:
-        html_file.parent.mkdir(parents=True, exist_ok=True)
         html_file.write_text(page_of(report))
 
 
@@ -156,15 +166,9 @@ def seconds_of(text: str) -> float:
     """`90s`, `20m`, `1h`, or seconds. Raises InvalidRequest."""
     found = _DURATION.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS_S[found[2] or ""] if found else 0.0
-    if not seconds:
+    if not 0 < seconds < math.inf:
         raise InvalidRequest(f"duration {text!r} is not like 90s, 20m or 1h")
     return seconds
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise InvalidRequest(f"{name} {value:g} is not above 0")
-    return value
 
 
 def _of_zipf(graph: str) -> int:
@@ -173,7 +177,7 @@ def _of_zipf(graph: str) -> int:
 
 def _mix(text: str, reads: float) -> Mix:
     mix = mix_of(text)
-    return mix.with_reads(reads) if reads >= 0 else mix
+    return mix if reads < 0 else mix.with_reads(reads)
 
 
 def _parameters(load: Load, crowd: Crowd, against: str) -> dict[str, object]:

@@ -91,6 +91,8 @@ def following_of(graph: str, users: int, seed: int) -> list[list[int]]:
         return made + [[] for _ in range(users - len(made))]
     edges = read_edges(Path(graph))
     following = edges.following()
+    if not following:
+        raise InvalidRequest(f"nobody follows anybody in {graph}")
     if not users or users >= len(following):
         return following
     # Of equally many followers those who come first in the file.

@@ -83,7 +83,7 @@ class Mix:
         """The same writes, and so many reads to one of them. Raises InvalidRequest."""
         of_reads = sum(weight for rpc, weight in self.weights.items() if rpc in READS)
         of_writes = sum(self.weights.values()) - of_reads
-        if reads < 0 or not of_writes or (reads and not of_reads):
+        if not 0 <= reads < float("inf") or not of_writes or (reads and not of_reads):
             raise InvalidRequest(f"no {reads:g} reads a write can be made of mix {self.name!r}")
         times = reads * of_writes / of_reads if of_reads else 1.0
         weights = {r: w * times if r in READS else w for r, w in self.weights.items()}

@@ -67,9 +67,18 @@ async def test_a_server_that_is_not_there_ends_the_run_with_a_reason() -> None:
         ("--mix likes=1,hearts=2", "comment-lists"),
         ("--burst x5", "x5 for 10s every 60s"),
         ("--duration soon", "90s, 20m or 1h"),
-        ("--rate 0", "--rate 0 is not above 0"),
+        ("--rate 0", "--rate 0 is no number above 0"),
+        ("--rate nan", "--rate nan is no number above 0"),
+        ("--rate inf", "--rate inf is no number above 0"),
+        ("--rate 1e9", "--rate 1e+09 is above 100000"),
+        ("--celebrity inf", "--celebrity inf is neither 0"),
+        ("--celebrity 1e-9", "nor a number from 1 on"),
+        ("--reads nan", "no nan reads a write"),
+        ("--reads inf", "no inf reads a write"),
+        ("--graph /dev/null", "nobody follows anybody"),
         ("--mix likes --reads 3", "no 3 reads a write"),
         ("--graph no-such-file", "no-such-file"),
+        ("--json /dev/null/file.json", "/dev/null"),
     ],
 )
 def test_what_cannot_be_understood_is_one_line(
@@ -82,4 +91,35 @@ def test_what_cannot_be_understood_is_one_line(
     assert left.value.code == (1 if "file" in arguments else 2)
     told = capsys.readouterr().err
     assert said in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--users -3", "--online 0", "--seed -1", "--processes 0", "--processes 65"],
+)
+@pytest.mark.parametrize("command", ["traffic", "soak"])
+def test_a_number_out_of_bounds_is_wrong_usage(
+    command: str,
+    arguments: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["millrace", command, *arguments.split()])
+    with pytest.raises(SystemExit) as left:
+        main.app()
+    assert left.value.code == 2
+    assert arguments.split()[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["--minutes nan", "--minutes 0.5", "--rate nan", "--rate -5"])
+def test_a_soak_that_makes_no_sense_is_one_line(
+    arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["millrace", "soak", *arguments.split()])
+    with pytest.raises(SystemExit) as left:
+        main.app()
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert arguments.split()[0] in told
     assert told.count("\n") == 1
