@@ -1,11 +1,12 @@
 """Which bytes go, and which never do: the sweeper on the twins and a clock that is moved."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from millrace.clock import ManualClock
-from millrace.errors import FailedPrecondition
+from millrace.errors import FailedPrecondition, StoreUnavailable
 from millrace.ids import IdMint
 from millrace.log.codec import decode
 from millrace.log.memory import MemoryLog
@@ -32,6 +33,9 @@ class StampedObjects(ObjectStore):
 
     clock: ManualClock
     modified_ms: dict[str, int]
+    # A deletion waits for the gate, where there is one, and says so.
+    gate: asyncio.Event | None = None
+    held: asyncio.Event
 
     async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> None:
         await super().put(key, data)
@@ -40,6 +44,12 @@ class StampedObjects(ObjectStore):
     async def list(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
         async for found in super().list(prefix):
             yield ObjectInfo(found.key, found.size_bytes, self.modified_ms[found.key])
+
+    async def delete(self, key: str) -> None:
+        if self.gate is not None:
+            self.held.set()
+            await self.gate.wait()
+        await super().delete(key)
 
     async def keys(self) -> set[str]:
         return {found.key async for found in self.list()}
@@ -52,6 +62,7 @@ class Scene:
         self.views = MemoryStore()
         self.objects = StampedObjects.open(LIMITS)
         self.objects.clock, self.objects.modified_ms = self.clock, {}
+        self.objects.held = asyncio.Event()
         self.ids = IdMint(self.clock)
         self.sweeper = Sweeper(self.objects, self.views, self.log, self.clock, LIMITS)
 
@@ -263,3 +274,33 @@ async def test_half_written_files_go(scene: Scene) -> None:
 def test_orphans_must_outlive_uploads() -> None:
     with pytest.raises(ValueError, match="orphan_age_s"):
         Settings(orphan_age_s=700, upload_deadline_s=120, orphan_margin_s=600)
+
+
+async def test_a_slow_sweep_deletes_what_is_old_and_what_came_meanwhile_stays(scene: Scene) -> None:
+    """It looks at one object after another; uploads and the view go on, and wait for nothing."""
+    _, named = await scene.uploaded()
+    orphans = {(await scene.bytes_of())[1] for _ in range(2)}
+    await scene.project()
+    scene.clock.advance(OLD_MS)
+    scene.objects.gate = asyncio.Event()
+    sweeping = asyncio.create_task(scene.sweeper.sweep())
+    await scene.objects.held.wait()
+    _, meanwhile = await scene.uploaded()
+    await scene.project()
+    assert await scene.objects.keys() == {named, meanwhile, *orphans}
+    assert not sweeping.done()
+    scene.objects.gate.set()
+    assert await sweeping == Swept(kept=1, deleted=2, strangers=2)
+    assert await scene.objects.keys() == {named, meanwhile}
+
+
+async def test_a_sweep_by_a_store_that_does_not_answer_ends_and_the_next_one_sweeps(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.bytes_of()
+    scene.clock.advance(OLD_MS)
+    monkeypatch.setattr(scene.objects, "_timeout_s", 0.0)
+    with pytest.raises(StoreUnavailable):
+        await scene.sweeper.sweep()
+    monkeypatch.undo()
+    assert await scene.sweeper.sweep() == Swept(deleted=1, strangers=1)
