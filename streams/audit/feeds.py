@@ -12,12 +12,10 @@ from google.protobuf.message import Message
 from millrace.log.codec import Event
 from millrace.oracle import Oracle
 from social.log.v1 import follows_pb2, media_pb2, users_pb2
-from streams.audit.keys import Keys
+from streams.audit.keys import Keys, Room
 
 # In this order: who follows whom decides whose media are needed.
 FEED_TOPICS = ("follows", "users", "media")
-_ROOM = 0.75
-_DROPPED_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -45,8 +43,7 @@ class FeedSlice:
         self.oracle = Oracle()
         self.keys = keys
         self.touched = TouchedFeeds()
-        self._members_max = members_max
-        self._held = 0
+        self._room = Room(keys, members_max, self._sweep)
         self._authors: set[int] = set()
         self._shared: set[int] = set()
 
@@ -71,9 +68,7 @@ class FeedSlice:
         if not self._concerned(event.message):
             return
         self.oracle.apply(event.message, number=event.number)
-        self._held += 1
-        if self._held > self._members_max and not self.keys.chosen:
-            self._shrink()
+        self._room.add()
 
     def touch(self, event: Event) -> int:
         """An event after the position; how much is touched by now."""
@@ -105,16 +100,7 @@ class FeedSlice:
                 return self._needs(message.author_id) or message.media_id in self._shared
         return False
 
-    def _shrink(self) -> None:
-        """Forget what dropped users held; where too much is left, drop more."""
-        self._sweep()
-        while self._held > self._members_max * _ROOM and self.keys.can_drop:
-            for _ in range(max(len(self.keys) // _DROPPED_AT_ONCE, 1)):
-                if self.keys.can_drop:
-                    self.keys.drop()
-            self._sweep()
-
-    def _sweep(self) -> None:
+    def _sweep(self) -> int:
         oracle = self.oracle
         oracle.followers.clear()
         for user_id in [one for one in oracle.following if one not in self.keys]:
@@ -129,4 +115,4 @@ class FeedSlice:
         for author_id in [one for one in oracle.media_of if not self._needs(one)]:
             del oracle.media_of[author_id]
         edges = sum(map(len, oracle.following.values()))
-        self._held = edges + len(oracle.users) + len(media)
+        return edges + len(oracle.users) + len(media)

@@ -5,12 +5,15 @@ many, or they hold too much, those with the highest hashes go, and the range end
 next slice takes them. A key that is there was there from its first event on.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from heapq import heappop, heappush
 
 import xxhash
 
 HASHES = 2**64
+# After a sweep there must be room, or the next member would sweep again.
+_ROOM = 0.75
+_DROPPED_AT_ONCE = 8
 
 
 class Keys:
@@ -66,3 +69,34 @@ class Keys:
     def can_drop(self) -> bool:
         """One key is always kept, however much it holds."""
         return len(self._heap) > 1
+
+
+class Room:
+    """For what the keys of a slice hold: above `members_max` keys are left to the next slice.
+
+    `sweep` forgets what dropped keys held, and says how much is held then. One key alone is held
+    whole; then there is a sweep whenever a third more has come, not at each member.
+    """
+
+    def __init__(self, keys: Keys, members_max: int, sweep: Callable[[], int]) -> None:
+        self._keys = keys
+        self._members_max = members_max
+        self._sweep = sweep
+        self._held = 0
+        self._sweep_above = members_max
+
+    def add(self) -> None:
+        """One member more is held. Where keys were chosen none is dropped."""
+        self._held += 1
+        if self._held > self._sweep_above and not self._keys.chosen:
+            self._held = self._make()
+            self._sweep_above = max(self._members_max, int(self._held / _ROOM))
+
+    def _make(self) -> int:
+        held, keys = self._sweep(), self._keys
+        while held > self._members_max * _ROOM and keys.can_drop:
+            for _ in range(max(len(keys) // _DROPPED_AT_ONCE, 1)):
+                if keys.can_drop:
+                    keys.drop()
+            held = self._sweep()
+        return held

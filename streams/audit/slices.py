@@ -14,12 +14,8 @@ from google.protobuf.message import Message
 from millrace.log.codec import Event
 from millrace.oracle import Oracle
 from social.log.v1 import comments_pb2, media_pb2, users_pb2
-from streams.audit.keys import Keys
+from streams.audit.keys import Keys, Room
 from streams.audit.relations import RELATIONS, members
-
-# After a sweep there must be room, or the next event would sweep again.
-_ROOM = 0.75
-_DROPPED_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -47,8 +43,7 @@ class Slice:
         self.touched = Touched()
         self._of = of
         self._names = {one.name for one in self.relations}
-        self._members_max = members_max
-        self._held = 0
+        self._room = Room(keys, members_max, self._sweep)
         # Ids and requests that the slice's keys share with others: who was first decides.
         self._shared: set[object] = set()
 
@@ -67,9 +62,7 @@ class Slice:
         if not self._concerned(event.message):
             return
         self.oracle.apply(event.message, number=event.number)
-        self._held += 1
-        if self._held > self._members_max and not self.keys.chosen:
-            self._shrink()
+        self._room.add()
 
     def touch(self, event: Event) -> int:
         """An event after the position; how many members are touched by now."""
@@ -100,16 +93,7 @@ class Slice:
                 return message.comment_id in self._shared
         return False
 
-    def _shrink(self) -> None:
-        """Forget what dropped keys held; where too much is left, drop more."""
-        self._sweep()
-        while self._held > self._members_max * _ROOM and self.keys.can_drop:
-            for _ in range(max(len(self.keys) // _DROPPED_AT_ONCE, 1)):
-                if self.keys.can_drop:
-                    self.keys.drop()
-            self._sweep()
-
-    def _sweep(self) -> None:
+    def _sweep(self) -> int:
         oracle, keys = self.oracle, self.keys
         of_users: Container[object] = keys if self._of == "users" else ()
         of_media: Container[object] = keys if self._of == "media" else ()
@@ -127,8 +111,8 @@ class Slice:
         oracle.uploads = {key: one for key, one in oracle.uploads.items() if one in media}
         oracle.remarks = {key: one for key, one in oracle.remarks.items() if one in comments}
         edges = (oracle.following, oracle.likers)
-        self._held = sum(sum(map(len, sets.values())) for sets in edges)
-        self._held += len(media) + len(comments)
+        held = sum(sum(map(len, sets.values())) for sets in edges)
+        return held + len(media) + len(comments)
 
 
 def _keep(sets: dict[int, set[int]], keys: Container[object], others: Container[object]) -> None:

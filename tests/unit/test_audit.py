@@ -8,14 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.errors import FailedPrecondition, StoreUnavailable
+from millrace.log.codec import Event
 from millrace.log.partitioner import key_of
 from millrace.relations import View
 from millrace.stores.changes import Batch, Move
 from millrace.views import follows, likes, media
 from social.log.v1.dead_pb2 import DeadLetter
+from social.log.v1.follows_pb2 import UserFollowed
 from streams.audit.feed_look import FeedLook
 from streams.audit.keys import HASHES, Keys
 from streams.audit.look import Bounds, Sources, look
+from streams.audit.slices import Slice
 from tests.audited import AuditedWorld, Written
 from tests.histories import follow, operation, operations
 
@@ -85,6 +88,28 @@ def test_slices_of_any_size_examine_the_same(
         assert sliced == whole
 
     asyncio.run(check())
+
+
+def test_a_key_above_the_bound_is_held_whole_with_few_sweeps() -> None:
+    """Were a celebrity's slice swept at each follower, an audit of millions would never end."""
+    keys = Keys(seed=1, low=0, keys_max=9)
+    part = Slice("users", keys, 8, ("follows",))
+    sweep, sweeps = part._room._sweep, 0
+
+    def counted() -> int:
+        nonlocal sweeps
+        sweeps += 1
+        return sweep()
+
+    part._room._sweep = counted
+    # The slice begins at the lowest hash, and keeps that key.
+    celebrity, *followers = sorted(range(1, 2_001), key=keys.hash)
+    for number, follower in enumerate(sorted(followers), start=1):
+        followed = UserFollowed(follower_id=follower, followee_id=celebrity)
+        part.feed(Event("follows", 0, number, number, b"", followed))
+    assert celebrity in keys
+    assert part.oracle.followers[celebrity] == set(followers)
+    assert sweeps < 100
 
 
 PLANTED = (
