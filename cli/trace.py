@@ -15,7 +15,8 @@ from streams.tracing import trace as chapters
 Event = Annotated[
     str,
     typer.Argument(
-        help="topic/partition/number, such as media/3/17; or media:ID, comment:ID, user:ID"
+        help="topic/partition/number, such as media/3/17; or media:ID, comment:ID, user:ID,"
+        " request:USER_ID/REQUEST_ID"
     ),
 ]
 Texts = Annotated[

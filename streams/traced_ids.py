@@ -1,8 +1,9 @@
 """Which event a person means: by its id, or by what it created (`media:ID`, `comment:ID`,
-`user:ID`).
+`user:ID`), or by the request that did (`request:USER_ID/REQUEST_ID`).
 """
 
 from typing import cast
+from uuid import UUID
 
 from millrace.errors import InvalidRequest, NotFound
 from millrace.log.event_id import EventId, event_id
@@ -11,7 +12,9 @@ from millrace.relations import Entity
 from millrace.stores.port import ViewStore
 from millrace.views import comments, media, users
 
-FORMS = "topic/partition/number, media:ID, comment:ID or user:ID"
+FORMS = "topic/partition/number, media:ID, comment:ID, user:ID or request:USER_ID/REQUEST_ID"
+# Whose requests the views remember.
+_CREATED = (("media", media.MEDIA), ("comment", comments.COMMENTS))
 
 
 async def meant(views: ViewStore, text: str, log_partitions: int) -> EventId:
@@ -22,12 +25,29 @@ async def meant(views: ViewStore, text: str, log_partitions: int) -> EventId:
     kind, colon, number = text.strip().partition(":")
     if not colon:
         return event_id(text, log_partitions)
+    if kind == "request":
+        kind, number = await _created_by(views, number)
     if not (number.isascii() and number.isdigit()) or kind not in ("media", "comment", "user"):
         raise InvalidRequest(f"{text!r} is no event: {FORMS}")
     found = await _created(views, kind, int(number), log_partitions)
     if found is None:
         raise NotFound(f"the views have no {kind} {number}")
     return found
+
+
+async def _created_by(views: ViewStore, text: str) -> tuple[str, str]:
+    """The kind and id of what a request has created."""
+    user_id, _, request = text.partition("/")
+    try:
+        request_id = UUID(request).bytes
+        actor_id = int(user_id)
+    except ValueError:
+        raise InvalidRequest(f"'request:{text}' is no event: {FORMS}") from None
+    for kind, entity in _CREATED:
+        claim = await entity.claimed_by(views, actor_id, request_id)
+        if claim is not None:
+            return kind, str(claim.key)
+    raise NotFound(f"the views have no upload and no comment of user {actor_id} by that request")
 
 
 async def _created(views: ViewStore, kind: str, row_id: int, partitions: int) -> EventId | None:

@@ -1,5 +1,7 @@
 """One event told as a story, on the memory twins: what it did, whatever became of it."""
 
+from uuid import UUID
+
 import pytest
 
 from millrace.clock import ManualClock
@@ -53,6 +55,19 @@ async def test_a_post_is_followed_to_the_feeds_of_its_followers() -> None:
         "2 are written.",
         "Of all 4 followers now, 4 are owed a row by the last plan: 4 have it, 0 do not.",
     )
+
+
+async def test_what_a_request_created_is_its_event() -> None:
+    world = await run([("post", ANA), ("catch up",)])
+    ((_, media_id),) = world.media
+    request = str(UUID(bytes=b"request-00000001"))
+    by_request = await meant(world.views, f"request:{ANA}/{request}", PARTITIONS)
+    assert by_request == await meant(world.views, f"media:{media_id}", PARTITIONS)
+    with pytest.raises(NotFound, match="no upload and no comment of user 2 by that request"):
+        await meant(world.views, f"request:{BEN}/{request}", PARTITIONS)
+    for broken in (f"request:{request}", f"request:ana/{request}", "request:1/2"):
+        with pytest.raises(InvalidRequest, match="is no event"):
+            await meant(world.views, broken, PARTITIONS)
 
 
 async def test_rows_that_the_store_has_forgotten_are_missing() -> None:
