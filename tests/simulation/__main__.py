@@ -30,10 +30,7 @@ def main(
             console.print(f"  {done:,} steps")
 
     ran = run(seed, steps, heard)
-    console.print(
-        f"{ran.steps:,} steps in {ran.worlds} worlds, {ran.events:,} events of clients, "
-        f"{ran.seconds:.1f} s: {ran.steps_a_minute:,} steps a minute"
-    )
+    console.print(ran.summary())
     if ran.failure is not None:
         _tell(ran.failure, f"make sim SEED={seed} STEPS={steps}")
         sys.exit(1)

@@ -17,7 +17,17 @@ GARBAGE = ("users", "media", "follows", "likes", "comments", "names", "vault")
 DUPLICATED = ("users", "media", "follows", "likes", "comments", "names", "chunks.small")
 USERS = 6
 NAMES = 4
+FAILING = {
+    "views": ("before", "after", "slowly", "late"),
+    "feeds": ("before", "after", "slowly"),
+    "rows": ("before", "after", "slowly", "partly"),
+    "log": ("before", "after", "slowly", "late"),
+}
+TIMES = (1, 1, 1, 3, 8)
 REQUESTS = 40
+
+# How much more or less of each thing a world has than the others, the first two for faults only.
+TASTES = (0, 0, 0.2, 1, 4)
 
 # By how often it comes, of all that are no turn of a processor.
 CLIENTS: dict[str, int] = {
@@ -27,7 +37,7 @@ CLIENTS: dict[str, int] = {
 }  # fmt: skip
 FAULTS: dict[str, int] = {
     "refuse": 3, "retry": 4, "garbage": 1, "duplicate": 2, "kill": 5, "pause": 2, "expel": 2,
-    "share": 3, "repeat": 3, "fault": 9, "lose": 1, "copy": 4, "restore": 2, "forget": 3,
+    "share": 3, "repeat": 3, "fault": 9, "lose": 1, "copy": 4, "restore": 2, "forget": 5,
     "jump": 2,
 }  # fmt: skip
 
@@ -38,8 +48,10 @@ class Actions:
     def __init__(self, random: Random, world: World) -> None:
         self._random = random
         self._world = world
-        faults = {name: weight for name, weight in FAULTS.items() if random.random() < 0.6}
-        self._clients = (list(CLIENTS), list(CLIENTS.values()))
+        faults = {name: weight * random.choice(TASTES) for name, weight in FAULTS.items()}
+        faults = {name: weight for name, weight in faults.items() if weight}
+        clients = {name: weight * random.choice(TASTES[2:]) for name, weight in CLIENTS.items()}
+        self._clients = (list(clients), list(clients.values()))
         self._faults = (list(faults), list(faults.values()))
         self._client_share = random.uniform(0.1, 0.35)
         self._fault_share = random.choice((0.01, 0.05, 0.2)) if faults else 0.0
@@ -47,6 +59,8 @@ class Actions:
         self._users = random.randint(2, USERS)
         self._items = random.randint(1, 5)
         self._time_share = random.uniform(0.02, 0.12)
+        # Where little time passes, more of it is on its way when something dies.
+        self._passing_s = random.choice((PASSING_S[:4], PASSING_S))
 
     def next(self) -> Action:
         random = self._random
@@ -58,7 +72,7 @@ class Actions:
             return self._fault(random.choices(*self._faults)[0])
         drawn -= self._fault_share
         if drawn < self._time_share:
-            return ("pass", random.choice(PASSING_S))
+            return ("pass", random.choice(self._passing_s))
         drawn -= self._time_share
         if drawn < 0.01:
             return ("look",)
@@ -134,12 +148,24 @@ class Actions:
                 group = random.choice(list(self._world.groups))
                 return (name, process, group, random.randrange(1, 4))
             case "fault":
-                kind = random.choice(("views", "feeds", "log"))
-                return (name, process, kind, random.choice(("before", "after", "slowly")))
+                kind = random.choice(list(FAILING))
+                when, times = random.choice(FAILING[kind]), random.choice(TIMES)
+                return (name, process, kind, when, times)
             case "lose":
                 return (name, random.choice(("views", "feeds", "log")))
+            case "kill":
+                # The worst moments are seldom, so they are looked for.
+                writing = [one.name for one in self._world.processes.values() if one.writing]
+                return (name, random.choice(writing or [process]))
+            case "forget" if not self._world.feeds.fresh() and random.random() < 0.8:
+                return self._run()
+            case "restore" if self._world.copies:
+                return (name, random.choice(list(self._world.copies)))
             case "copy" | "restore":
-                return (name, random.choice(("replica", "backup")))
+                return ("copy", random.choice(("replica", "backup")))
+            case "expel":
+                paused = [one.name for one in self._world.processes.values() if one.paused]
+                return (name, random.choice(paused)) if paused else ("pause", process)
             case "forget":
                 return (name, random.choice((0.1, 1.0, 10.0)))
             case "jump":
@@ -180,7 +206,7 @@ _TOLD = {
     "expel": "the groups expel {0} if it is paused",
     "share": "group {0} shares its partitions anew by {1:b}, all are told at once: {2}",
     "repeat": "{0}: the reader of {1} gets its last {2} records once more",
-    "fault": "{0}: a fault of its next call of the {1}: {2}",
+    "fault": "{0}: a fault of its next call of the {1}: {2}, {3} times",
     "lose": "the {0} do not answer any more",
     "find": "the {0} answer again",
     "copy": "the {0} copies the views as they are now",

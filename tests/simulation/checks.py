@@ -6,6 +6,7 @@ store may be looked at in the middle of everything, or be a replica that lags.
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, cast
 
 from google.protobuf.message import Message
@@ -23,6 +24,7 @@ from millrace.views.likes import LIKES
 from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR
 from millrace.views.users import NAMES, USERS
 from social.log.v1.dead_pb2 import DeadLetter
+from social.log.v1.follows_pb2 import UserFollowed, UserUnfollowed
 from streams.owed_rows import check_owed_rows
 from tests.simulation.clients import USERS_MAX, data_key
 from tests.simulation.stores import SimulatedViews
@@ -79,8 +81,16 @@ class Checks:
         self, topic: str, partition: int, position: int
     ) -> Iterator[tuple[int, Message, bytes]]:
         """In the order that counts: a letter that is tried again has its old place."""
-        found: list[tuple[int, int, Message, bytes]] = []
-        last, sort = 0, False
+        found = list(self._arrived(topic, partition, position))
+        orders = [order for order, *_ in found]
+        if any(order < before for before, order in pairwise(orders)):
+            found.sort(key=lambda one: one[:2])
+        for _, number, message, text in found:
+            yield number, message, text
+
+    def _arrived(
+        self, topic: str, partition: int, position: int
+    ) -> Iterator[tuple[int, int, Message, bytes]]:
         for record in self.world.log.after(topic, partition, 0, position):
             place = (topic, partition, record.number)
             if place in self.world.poison:
@@ -88,12 +98,7 @@ class Checks:
             if place not in self._parsed:
                 self._parsed[place] = _parse(record)
             message, text, order = cast(tuple[Message, bytes, int], self._parsed[place])
-            sort, last = sort or order < last, order
-            found.append((order, record.number, message, text))
-        if sort:
-            found.sort(key=lambda one: one[:2])
-        for _, number, message, text in found:
-            yield number, message, text
+            yield order, record.number, message, text
 
     async def _compare(self, views: SimulatedViews) -> str:
         oracle = self.oracle(views)
@@ -110,11 +115,11 @@ class Checks:
         names = {key[0]: (v["user_id"], v["claim_number"]) for key, v in await _rows(views, NAMES)}
         wanted_names = {k: (name.user_id, name.claim_number) for k, name in oracle.names.items()}
         media = {
-            key[0]: (v["author_id"], v["content_sha256"], v["caption"])
+            key[0]: (v["author_id"], v["content_sha256"], v["size_bytes"], v["caption"])
             for key, v in await _rows(views, MEDIA)
         }
         wanted_media = {
-            one: (item.author_id, item.content_sha256, item.caption)
+            one: (item.author_id, item.content_sha256, item.size_bytes, item.caption)
             for one, item in oracle.media.items()
             if not item.deleted
         }
@@ -132,8 +137,30 @@ class Checks:
             or _differ("names", names, wanted_names)
             or _differ("media", media, wanted_media)
             or _differ("comments", said, wanted_said)
+            or await _requests(views, MEDIA, oracle.uploads)
+            or await _requests(views, COMMENTS, oracle.remarks)
+            or await self._versions(views)
             or await self._edges(views, oracle)
         )
+
+    async def _versions(self, views: SimulatedViews) -> str:
+        """Which event began each follow: what is owed to a feed goes by it."""
+        begun: dict[tuple[int, int], int] = {}
+        newest: dict[tuple[int, int], int] = {}
+        for (topic, partition), position in views.at_positions("follows").items():
+            for order, number, message, _ in self._arrived(topic, partition, position):
+                event = cast(UserFollowed | UserUnfollowed, message)
+                pair = event.follower_id, event.followee_id
+                if order <= newest.get(pair, 0):
+                    continue
+                newest[pair] = order
+                if isinstance(event, UserFollowed):
+                    begun.setdefault(pair, number)
+                else:
+                    begun.pop(pair, None)
+        rows = views.scan_edges(FOLLOWS.table)
+        there = {(row.source, row.target): row.version async for row in rows}
+        return _differ("version of follow", there, begun)
 
     async def _edges(self, views: SimulatedViews, oracle: Oracle) -> str:
         for edge, wanted, back in (
@@ -251,6 +278,12 @@ def _parse(record: Any) -> tuple[Message, bytes, int]:
 
 async def _rows(views: SimulatedViews, entity: Any) -> list[Any]:
     return [(key, row.values) async for key, row in views.scan_rows(entity.table) if not row.ended]
+
+
+async def _requests(views: SimulatedViews, entity: Any, made: dict[tuple[int, bytes], int]) -> str:
+    """What a retry of each request is answered."""
+    claims = await views.claims(entity.table, list(made))
+    return _differ("request", {asked: claim.key for asked, claim in claims.items()}, made)
 
 
 def _counted(sets: dict[int, set[int]]) -> dict[int, int]:

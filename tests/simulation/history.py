@@ -4,6 +4,7 @@ A simulation of many steps is many short histories, each in a world of its own, 
 fails can be played again, and cut, without the others.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
@@ -41,10 +42,14 @@ class Failure:
 
 @dataclass(slots=True)
 class Played:
-    """`digest`: of all records of the log, to compare two runs."""
+    """`digest`: of all records of the log, to compare two runs. `counts`: actions that did
+    something, by kind; `met`: what became of them.
+    """
 
     steps: int = 0
     events: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
     handles: int = 0
     digest: str = ""
     failure: Failure | None = None
@@ -96,8 +101,10 @@ def _step(world: World, checks: Checks, action: Action) -> str:
         case ("settle",):
             return _settled(world, checks)
         case ("look",):
+            world.counts["look"] += 1
             return checks.look()
         case ("read", int(user), str(copy)):
+            world.counts["read"] += 1
             return checks.read(user, copy)
     world.do(action)
     return world.wrongs[0] if world.wrongs else ""
@@ -105,6 +112,7 @@ def _step(world: World, checks: Checks, action: Action) -> str:
 
 def _settled(world: World, checks: Checks) -> str:
     settle(world)
+    world.counts["settle"] += 1
     return world.wrongs[0] if world.wrongs else checks.settled()
 
 
@@ -114,7 +122,8 @@ def _judge(played: Played, wrong: str, *, settling: bool) -> None:
 
 
 def _close(world: World, played: Played) -> None:
-    played.events, played.handles = world.counts["events"], world.loop.handles
+    played.events, played.handles = world.counts.pop("events", 0), world.loop.handles
+    played.counts, played.met = world.counts, +world.met
     digest = sha256()
     for place, records in sorted(world.log._records.items()):
         digest.update(repr(place).encode())

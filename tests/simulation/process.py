@@ -6,12 +6,14 @@ dead process no more.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from millrace.errors import Bug, OutcomeUnknown, StoreUnavailable
+from millrace.errors import Bug, MillraceError, OutcomeUnknown, PositionMoved, StoreUnavailable
 from millrace.log.dead import DeadLetters
 from millrace.log.memory import MemoryReader
 from millrace.log.port import StoredPositions, TopicPartition
@@ -28,6 +30,17 @@ from tests.simulation.loop import Lane, turn
 AT_2025_MS = 1_750_000_000_000
 CHUNKS_MAX = 4
 SLOW_S = 2.5
+# What is on its way when its caller gives up, or dies, may still be done, once.
+MAY_HAVE = {"late": ("apply", "raise_epoch", "append"), "partly": ("write",)}
+# Of the feed store's calls those that write rows; the others are "feeds".
+ROWS = "rows"
+WRITES = ("apply", "raise_epoch", "write", "save_position")
+
+
+async def done(asked: Callable[[], Awaitable[Any]]) -> None:
+    """Nobody is there any more to hear why it was refused."""
+    with suppress(MillraceError):
+        await asked()
 
 
 class Restart(Exception):
@@ -61,14 +74,27 @@ class Wired:
         process, kind, target = self._process, self._kind, self._target
 
         async def call(*args: Any, **more: Any) -> Any:
-            lost = await process.reach(kind)
-            answer = await getattr(target(), name)(*args, **more)
-            process.saw(name, args)
-            await turn()
-            process.check_alive()
-            if lost:
-                raise StoreUnavailable("the answer got lost")
-            return answer
+            with process.amid(name):
+                fault = await process.reach(kind, name)
+                if fault == "partly":
+                    await target().write(args[0][: len(args[0]) // 2])
+                    raise StoreUnavailable("some were not acknowledged")
+                asked = partial(getattr(target(), name), *args, **more)
+                if fault == "late":
+                    process.saw(name, args)
+                    process.world.late(process, asked)
+                    raise StoreUnavailable("no answer in time")
+                try:
+                    answer = await asked()
+                except PositionMoved:
+                    process.world.met["a position that another had moved"] += 1
+                    raise
+                process.saw(name, args)
+                await turn()
+                process.check_alive()
+                if fault == "after":
+                    raise StoreUnavailable("the answer got lost")
+                return answer
 
         setattr(self, name, call)
         return call
@@ -89,13 +115,21 @@ class WiredLog:
         return int(self._log.partitions_of(topic))
 
     async def append(self, topic: str, key: bytes, value: bytes | None, **more: Any) -> Any:
-        lost = await self._process.reach("log")
-        appended = await self._log.append(topic, key, value, **more)
-        await turn()
-        self._process.check_alive()
-        if lost:
-            raise OutcomeUnknown("no acknowledgement came")
-        return appended
+        process, asked = self._process, partial(self._log.append, topic, key, value, **more)
+        with process.amid(f"append of {topic}"):
+            fault = await process.reach("log", "append")
+            # What a producer has sent before comes before, or never.
+            for earlier in process.world.arriving(process):
+                await done(earlier)
+            if fault == "late":
+                process.world.late(process, asked)
+                raise OutcomeUnknown("no acknowledgement came in time")
+            appended = await asked()
+            await turn()
+            process.check_alive()
+            if fault == "after":
+                raise OutcomeUnknown("no acknowledgement came")
+            return appended
 
     async def ends(self, topic: str) -> list[int]:
         await self._process.reach("log")
@@ -141,6 +175,8 @@ class Process:
     faults: dict[str, deque[str]] = field(default_factory=dict)
     # How often the views had been put back when a view's positions were last read.
     seen: dict[str, int] = field(default_factory=dict)
+    # The calls that it is in the middle of.
+    calling: Counter[str] = field(default_factory=Counter)
 
     def start(self) -> None:
         if not self.dead:
@@ -172,29 +208,52 @@ class Process:
         if self.dead:
             return
         self.dead = why
+        self.world.met.update(f"{why} amid {call}" for call in self.calling.elements())
         for group in self.world.groups.values():
             group.leave(self.name)
         self.world.loop.kill(list(self.lanes.values()))
 
-    async def reach(self, kind: str) -> bool:
-        """Before each call of a store or the log: lets others go on. Returns whether the answer
-        gets lost. Raises StoreUnavailable for a call that fails.
+    @property
+    def writing(self) -> bool:
+        """Whether it is in the middle of a call that changes something."""
+        return any(
+            count and (call in WRITES or call.startswith("append"))
+            for call, count in self.calling.items()
+        )
+
+    @contextmanager
+    def amid(self, call: str) -> Iterator[None]:
+        self.calling[call] += 1
+        try:
+            yield
+        finally:
+            self.calling[call] -= 1
+
+    async def reach(self, kind: str, call: str = "") -> str:
+        """Before each call of a store or the log: lets others go on. Returns the fault that is
+        left to the caller. Raises StoreUnavailable for a call that fails.
         """
         await turn()
         self.check_alive()
-        faults = self.faults.get(kind)
-        fault = faults.popleft() if faults else ""
+        faults = self.faults.get(ROWS if call == "write" else kind)
+        # A fault waits for a call that can have it.
+        fault = faults.popleft() if faults and call in MAY_HAVE.get(faults[0], (call,)) else ""
+        if fault:
+            self.world.met[f"call fails: {fault}"] += 1
         if fault == "slowly":
             await self.clock.sleep(SLOW_S)
             self.check_alive()
         if fault == "before" or kind in self.world.away:
+            self.world.met["call while a store is away"] += kind in self.world.away
             raise StoreUnavailable(f"{kind} away")
-        return fault == "after"
+        return fault
 
     def saw(self, call: str, args: Sequence[Any]) -> None:
         """Only who reads the positions of a view that was put back can see that it was. A worker
         that by chance stands just where the view is now goes on, and nobody can tell.
         """
+        if call == "raise_epoch":
+            self.world.met["an epoch rose"] += 1
         if call == "positions":
             self.seen[args[0]] = self.world.restores
         elif call == "apply" and self.seen.get(args[0].view, 0) != self.world.restores:
@@ -209,6 +268,8 @@ class Process:
             return
         error = task.exception()
         opening = part == "registrations" and part not in self.readers
+        if error is not None:
+            self.world.met[f"process ends: {error}"] += 1
         if isinstance(error, Restart) or (opening and isinstance(error, StoreUnavailable)):
             self.world.ended(self, str(error))
         elif error is not None:
@@ -267,7 +328,9 @@ class Fanout(Process):
 
     async def _place(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """What was read before is dropped, as by Faust; what is being delivered goes on."""
+        saved = {one: self.world.feeds.saved("delivery", one) for one in partitions}
         positions = await self.delivery.start_positions(partitions)
+        self.world.met["delivery stepped back"] += any(positions[one] < saved[one] for one in saved)
         for queue in self._chunks.values():
             while not queue.empty():
                 queue.get_nowait()

@@ -5,6 +5,7 @@ histories in any process on any machine.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tests.simulation.history import STEPS_MAX, Failure, draw
 from tests.simulation.shrinking import PLAYS_MAX, Shrinking
 
 FOLDER = Path("build/sim")
+CHECKS = ("look", "read", "settle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +30,50 @@ class Ran:
     events: int
     seconds: float
     failure: Failure | None
+    counts: Counter[str]
+    met: Counter[str]
 
     @property
     def steps_a_minute(self) -> int:
         return round(self.steps / max(self.seconds, 1e-9) * 60)
+
+    def summary(self) -> str:
+        """How much of everything there was: what is not here was not tried."""
+        moves = Counter({name: count for name, count in self.counts.items() if name not in CHECKS})
+        met = Counter({name: count for name, count in self.met.items() if " amid " not in name})
+        killed = Counter({n: count for n, count in self.met.items() if n.startswith("killed amid")})
+        looks, reads, rests = (self.counts[name] for name in CHECKS)
+        return "\n".join(
+            (
+                f"{self.steps:,} steps in {self.worlds} worlds, {self.events:,} events of clients, "
+                f"{self.seconds:.1f} s: {self.steps_a_minute:,} steps a minute",
+                f"moves that did something: {_counted(moves)}",
+                f"what they met: {_counted(met)}",
+                f"killed in the middle of {killed.total():,} calls: {_counted(killed)}",
+                f"compared with the oracle: all views {looks + rests:,} times, a feed {reads:,} "
+                f"times in between and every feed {rests:,} times at rest",
+            )
+        )
 
 
 def run(seed: int, steps: int, heard: Callable[[int], None] = lambda _: None) -> Ran:
     """`heard` is told how many steps are done, after each history."""
     began, done, worlds, events = time.monotonic(), 0, 0, 0
     failure = None
+    counts, met = Counter[str](), Counter[str]()
     with quietly():
         while done < steps and failure is None:
             played = draw(f"{seed}/{worlds}", min(STEPS_MAX, steps - done))
             done, worlds, events = done + played.steps, worlds + 1, events + played.events
             failure = played.failure
+            counts, met = counts + played.counts, met + played.met
             heard(done)
-    return Ran(done, worlds, events, time.monotonic() - began, failure)
+    return Ran(done, worlds, events, time.monotonic() - began, failure, counts, met)
+
+
+def _counted(counts: Counter[str]) -> str:
+    told = (f"{name} {count:,}" for name, count in counts.most_common())
+    return ", ".join(told).replace("killed amid ", "") or "nothing"
 
 
 def shrunk(failure: Failure, plays_max: int = PLAYS_MAX) -> Failure:

@@ -15,9 +15,9 @@ def settle(world: World) -> None:
     _mend(world)
     for _ in range(STEPS_MAX):
         _rest(world)
-        if world.wrongs or not behind(world):
+        if world.wrongs or (world.quiet and not behind(world)):
             return
-        world.loop.advance(STEP_S)
+        world.do(("pass", STEP_S))
     world.wrong(f"stands still: {behind(world)}")
 
 

@@ -10,6 +10,8 @@ from millrace.stores.feed_port import FeedRow
 from millrace.stores.memory import MemoryStore
 from millrace.stores.schema import ViewSchema
 
+# A power cut costs what the commit log has not synced.
+FORGOTTEN_S_MAX = 10.0
 # (table, source, target, number) of a change that the store refuses.
 RefusedEdge = tuple[str, int, int, int]
 Wrong = Callable[[str], None]
@@ -86,6 +88,10 @@ class SimulatedFeeds(MemoryFeedStore):
         self.crash(rows)
         self._written_s.clear()
         return rows
+
+    def fresh(self) -> bool:
+        """Whether there are rows that a node which dies now may forget."""
+        return bool(self._written_s) and self._written_s[-1] >= self._now_s() - FORGOTTEN_S_MAX
 
     def saved(self, name: str, key: TopicPartition) -> int:
         return self._positions.get((name, *key), 0)

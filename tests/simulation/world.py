@@ -13,7 +13,7 @@ does nothing: so every part of a history is a history.
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from random import Random
 from typing import Any
@@ -33,10 +33,11 @@ from streams import registrations
 from tests.simulation.clients import Clients
 from tests.simulation.group import groups_of
 from tests.simulation.loop import Lane, SimulatedLoop
-from tests.simulation.process import Fanout, Process, Projector, SkewedClock
-from tests.simulation.stores import RefusedEdge, SimulatedFeeds, SimulatedViews
+from tests.simulation.process import Fanout, Process, Projector, SkewedClock, done
+from tests.simulation.stores import FORGOTTEN_S_MAX, RefusedEdge, SimulatedFeeds, SimulatedViews
 
 Action = tuple[Any, ...]
+Asked = Callable[[], Awaitable[Any]]
 
 PARTITIONS = 3
 SETTINGS = Settings(
@@ -58,8 +59,7 @@ GROUPS = {
     "fanout": ("chunks.small", "chunks.large"),
 }
 EDGE_TABLES = {"follow": "follows", "like": "likes"}
-# A power cut costs what the commit log has not synced.
-FORGOTTEN_S_MAX = 10.0
+LATE_S = 8.0
 RECORDS_MAX = 1_000_000
 
 
@@ -112,7 +112,11 @@ class World:
         self.epochs: dict[str, int] = {}
         self.restores = 0
         self._ended: list[tuple[Process, str]] = []
+        # Calls that are done once their time has come, whoever still waits for them.
+        self._on_their_way: list[tuple[float, Process, int, Asked]] = []
+        # Actions that did something, and what became of them.
         self.counts: Counter[str] = Counter()
+        self.met: Counter[str] = Counter()
 
     @contextmanager
     def running(self) -> Iterator["World"]:
@@ -160,9 +164,31 @@ class World:
     def do(self, action: Action) -> None:
         """One step. What must never be is in `wrongs` afterwards."""
         name, *values = action
-        getattr(self, "_" + name.replace(" ", "_"))(*values)
-        self.counts[name] += 1
+        # An action that found nothing to do says False.
+        did = getattr(self, "_" + name)(*values) is not False
+        self.counts[f"client {values[0]}" if name == "client" else name] += did
         self.bury()
+
+    def late(self, process: Process, asked: Asked) -> None:
+        """A call that is on its way while its caller knows no more of it."""
+        self._on_their_way.append((self.loop.time() + LATE_S, process, process.life, asked))
+
+    def arriving(self, of: Process | None = None) -> list[Asked]:
+        """What has been on its way for long enough; of one that is alive, all. Who asks does it."""
+        now_s, waiting, self._on_their_way = self.loop.time(), self._on_their_way, []
+        arriving = []
+        for due_s, process, life, asked in waiting:
+            if (process is of and life == process.life) or due_s <= now_s:
+                arriving.append(asked)
+            else:
+                self._on_their_way.append((due_s, process, life, asked))
+        self.met["call done late"] += len(arriving)
+        return arriving
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is on its way."""
+        return not self._on_their_way
 
     def bury(self) -> list[Process]:
         """The processes that have ended are dead from here on."""
@@ -173,22 +199,22 @@ class World:
 
     # Clients.
 
-    def _client(self, name: str, *values: Any) -> None:
+    def _client(self, name: str, *values: Any) -> bool:
         appended = getattr(self.clients, name)(*values)
         if name == "post":
             self._owe(values[0], self.clients.media[-1][0])
-        if appended is not None:
-            self.counts["events"] += 1
+        self.counts["events"] += appended is not None
+        return appended is not None
 
     def _owe(self, author: int, media_id: int) -> None:
         edges = self.now(follows.FOLLOWS.inverse_page(self.views, author, after=None, limit=99))
         self.owed.update((media_id, author, edge.source, edge.version) for edge in edges)
 
-    def _refuse(self, name: str, one: int, other: int) -> None:
+    def _refuse(self, name: str, one: int, other: int) -> bool:
         """A follow or like that the store cannot take for now."""
         appended = getattr(self.clients, name)(one, other)
         if appended is None:
-            return
+            return False
         media = self.clients.media
         other = other if name == "follow" else media[-1 - other % len(media)][0]
         pair = (one, other) if name == "follow" else (other, one)
@@ -196,76 +222,94 @@ class World:
         self.refused.add(edge)
         self.poison.add(appended)
         self.letters.append(appended)
+        return True
 
-    def _retry(self) -> None:
+    def _retry(self) -> bool:
         """The oldest dead letter again, as `millrace dead retry` does."""
         if not self.letters:
-            return
+            return False
         topic, partition, number = self.letters[0]
         letters = self.log.after(topic + ".dead", partition, 0, RECORDS_MAX)
         if number not in {DeadLetter.FromString(one.value or b"").number for one in letters}:
-            return
+            return False
         self.letters.pop(0)
         (record,) = self.log.after(topic, partition, number - 1, 1)
         order = {ORDER_HEADER: number.to_bytes(8, "big")}
         self.append(topic, record.key, record.value, partition, headers=order)
+        return True
 
     def _garbage(self, topic: str, owner: int) -> None:
         """An event that no version explains."""
         self.poison.add(self.append(topic, owner.to_bytes(8, "big"), b"\xff\xff"))
 
-    def _duplicate(self, topic: str, partition: int, back: int) -> None:
+    def _duplicate(self, topic: str, partition: int, back: int) -> bool:
         """A record is in the log once more, as by a producer without idempotence."""
         end = self.log.end(topic, partition)
         # A claim that lost and comes again when the name is free would make a user whose secrets
         # were ended; the producer's idempotence is what stands between.
         if not end or topic == "names":
-            return
+            return False
         record = self.log.duplicate(topic, partition, max(end - back, 1))
         if (topic, partition, max(end - back, 1)) in self.poison and record.value == b"\xff\xff":
             self.poison.add((topic, partition, record.number))
+        return True
 
     # Processors.
 
-    def _run(self, process: str, part: str, turns: int) -> None:
+    def _run(self, process: str, part: str, turns: int) -> bool:
         of = self.processes[process]
         lane = of.lanes.get(part)
-        if lane is not None and not of.dead and not of.paused:
-            self.loop.turns(lane, turns)
+        if lane is None or of.dead or of.paused:
+            return False
+        return self.loop.turns(lane, turns) > 0
 
-    def _kill(self, process: str) -> None:
+    def _kill(self, process: str) -> bool:
+        alive = not self.processes[process].dead
         self.processes[process].kill("killed")
+        return alive
 
-    def _start(self, process: str) -> None:
+    def _start(self, process: str) -> bool:
+        dead = bool(self.processes[process].dead)
         self.processes[process].start()
+        return dead
 
-    def _pause(self, process: str) -> None:
-        self.processes[process].paused = True
+    def _pause(self, process: str) -> bool:
+        of = self.processes[process]
+        goes_on = not of.dead and not of.paused
+        of.paused = True
+        return goes_on
 
-    def _wake(self, process: str) -> None:
-        self.processes[process].paused = False
+    def _wake(self, process: str) -> bool:
+        of, self.processes[process].paused = self.processes[process], False
+        lost = any(process not in self.groups[group].members for group in of.readers)
+        self.met["woken after it was expelled"] += lost
+        return not of.dead
 
-    def _expel(self, process: str) -> None:
+    def _expel(self, process: str) -> bool:
         """The groups forget a process that is paused, and give its partitions to the other."""
-        if self.processes[process].paused:
-            for group in self.groups.values():
-                group.leave(process)
-                group.share(0)
+        paused = self.processes[process].paused
+        for group in self.groups.values() if paused else ():
+            group.leave(process)
+            group.share(0)
+        return paused
 
     def _share(self, group: str, pattern: int, told: bool) -> None:
         self.groups[group].share(pattern, told=told)
 
-    def _repeat(self, process: str, group: str, records: int) -> None:
+    def _repeat(self, process: str, group: str, records: int) -> bool:
         of = self.processes[process]
-        if not of.dead and group in of.readers:
-            of.readers[group].repeat(records)
+        if of.dead or group not in of.readers:
+            return False
+        of.readers[group].repeat(records)
+        return True
 
     # Stores, and time.
 
-    def _fault(self, process: str, kind: str, when: str) -> None:
+    def _fault(self, process: str, kind: str, when: str, times: int = 1) -> bool:
         of = self.processes[process]
         if not of.dead:
-            of.faults.setdefault(kind, deque()).append(when)
+            of.faults.setdefault(kind, deque()).extend([when] * times)
+        return not of.dead
 
     def _lose(self, kind: str) -> None:
         self.away.add(kind)
@@ -276,10 +320,10 @@ class World:
     def _copy(self, name: str) -> None:
         self.copies[name] = self.views.copied()
 
-    def _restore(self, name: str) -> None:
+    def _restore(self, name: str) -> bool:
         """All views are as they were: a backup is put back, or a lagging replica promoted."""
         if name not in self.copies:
-            return
+            return False
         published = self.published()
         self.views = self.copies[name].copied()
         self.restores += 1
@@ -287,6 +331,7 @@ class World:
         for view in VIEWS:
             if (known := published.get(view.name)) is not None:
                 self.epochs[view.name] = known.epoch + fell(self.views, known)
+        return True
 
     def published(self) -> dict[str, ViewProgress]:
         """The highest of each view."""
@@ -300,17 +345,22 @@ class World:
 
     def _forget(self, seconds: float) -> None:
         """A node of the feed store is killed and comes back."""
-        self.feeds.forget(min(seconds, FORGOTTEN_S_MAX))
+        self.met["feed row forgotten"] += self.feeds.forget(min(seconds, FORGOTTEN_S_MAX))
 
     def _pass(self, seconds: float) -> None:
         self.loop.advance(seconds)
+        for asked in self.arriving():
+            self.now(done(asked))
 
-    def _jump(self, who: str, milliseconds: int) -> None:
+    def _jump(self, who: str, milliseconds: int) -> bool:
         """A wall clock is set, either way."""
         if who.startswith("service"):
             self.clocks[int(who[-1])].skew_ms += milliseconds
-        elif not self.processes[who].dead:
-            self.processes[who].clock.skew_ms += milliseconds
+            return True
+        of = self.processes[who]
+        if not of.dead:
+            of.clock.skew_ms += milliseconds
+        return not of.dead
 
     def _look(self, _who: int = 0) -> None:
         """Only a place in the history where the checks look."""
