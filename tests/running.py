@@ -12,7 +12,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ import pytest
 
 from cli.installation import Installation, start_own
 from cli.stores import OpenStores, open_stores
+from deploy.local.child import Child
 from deploy.local.stack import LocalStack, StackSettings
 from deploy.local.status import FILE, StackStatus, wait_ready
 from deploy.local.watch import RestartPolicy
@@ -40,6 +41,14 @@ from streams.owed_rows import check_owed_rows
 PASSWORD = "correct horse"
 CATCH_UP_S = 60.0
 _RESTARTS_A_MINUTE_MAX = 100
+_READY_S = 600.0
+
+
+class PatientStack(LocalStack):
+    """Nobody is killed for a slow start: on a busy machine that would only make it later."""
+
+    def add(self, child: Child) -> None:
+        super().add(replace(child, ready_timeout_s=_READY_S))
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ async def running(
             usual_ports=False,
             restarts=RestartPolicy(restarts_a_minute_max=_RESTARTS_A_MINUTE_MAX),
         )
-        async with LocalStack(supervised) as supervisor:
+        async with PatientStack(supervised) as supervisor:
             installation = await start_own(supervisor, environment, told=print)
             client = Client(installation.grpc_address)
             try:

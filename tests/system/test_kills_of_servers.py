@@ -16,6 +16,7 @@ from deploy.local.stack import LocalStack, StackSettings
 from deploy.local.status import StackStatus
 from deploy.local.watch import RestartPolicy
 from tests.fault_rounds import FaultRounds, fault_rounds
+from tests.running import PatientStack
 
 # On a quiet machine the slowest, Cassandra, is back after 15 s; with ten times the work, after 150.
 BOUND_S = 400.0
@@ -34,7 +35,7 @@ _RESTARTS = RestartPolicy(restarts_a_minute_max=100)
 @asynccontextmanager
 async def own_servers(folder: Path, *names: str) -> AsyncIterator[LocalStack]:
     settings = StackSettings(folder, servers=names, usual_ports=False, restarts=_RESTARTS)
-    async with LocalStack(settings) as own:
+    async with PatientStack(settings) as own:
         yield own
 
 
