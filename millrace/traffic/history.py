@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from millrace.auth import sealing
 from millrace.errors import PoisonEvent, StoreUnavailable
 from millrace.log.codec import Event, decode, sealed_of
+from millrace.log.counted import Counted
+from millrace.log.letters import read_letters
 from millrace.log.port import Log
 from millrace.log.topics import DEAD_SUFFIX, TOPICS
 from millrace.oracle import Oracle
@@ -37,7 +39,7 @@ class History:
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
     _data_keys: dict[int, bytes] = field(default_factory=dict)
 
-    def take(self, event: Event, master: bytes) -> None:
+    def take(self, event: Event, master: bytes, counted: Counted) -> None:
         self.events[type(event.message).__name__] += 1
         if isinstance(event.message, vault_pb2.VaultRecord):
             self._take_secret(event.key, event.message, master)
@@ -45,7 +47,8 @@ class History:
         sealed = sealed_of(event.message)
         data_key = self._data_keys.get(sealed.owner_id) if sealed else None
         text = sealing.open_text(data_key, sealed) if sealed and data_key else b""
-        self.oracle.apply(event.message, number=event.number, text=text)
+        if counted.counts(event):
+            self.oracle.apply(event.message, number=event.number, text=text)
         match event.message:
             case users_pb2.ProfileUpdated(user_id=user):
                 self.profiles.add((user, users_pb2.ProfileText.FromString(text).bio))
@@ -66,20 +69,24 @@ class History:
 
 
 async def read_history(log: Log, master: bytes) -> History:
-    """Everything that is in the log at this moment. Poison is passed over, as views do.
+    """Everything that is in the log at this moment. Poison is passed over, as views do; what became
+    a dead letter is in the log, and not in the oracle unless it was tried again.
 
     Raises StoreUnavailable when the log stops answering.
     """
     history = History()
+    counted = Counted({letter.event for letter in await read_letters(log)})
     for topic in _TOPICS:
-        await _read_topic(log, topic, master, history)
+        await _read_topic(log, topic, master, history, counted)
     for topic in TOPICS:
         if topic.endswith(DEAD_SUFFIX):
             history.dead_letters[topic] = sum(await log.ends(topic))
     return history
 
 
-async def _read_topic(log: Log, topic: str, master: bytes, history: History) -> None:
+async def _read_topic(
+    log: Log, topic: str, master: bytes, history: History, counted: Counted
+) -> None:
     ends = {(topic, partition): end for partition, end in enumerate(await log.ends(topic))}
     history.ends |= ends
     left = {place for place, end in ends.items() if end}
@@ -95,7 +102,7 @@ async def _read_topic(log: Log, topic: str, master: bytes, history: History) -> 
                 place = (topic, record.partition)
                 try:
                     if record.number <= ends[place]:
-                        history.take(decode(record), master)
+                        history.take(decode(record), master, counted)
                 except PoisonEvent:
                     history.events["poison"] += 1
                 if record.number >= ends[place]:

@@ -1,20 +1,19 @@
 """Passes over the log: the events that the views have taken, from one position to another.
 
-What became a dead letter is passed over, as the view did. One that was tried again counts by its
-old place: only where nothing came after it on the same edge.
+What became a dead letter is passed over, as the view did (`millrace.log.counted`).
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from millrace.clock import Clock
 from millrace.errors import FailedPrecondition, PoisonEvent, StoreUnavailable
 from millrace.log.codec import Event, decode
+from millrace.log.counted import Counted
 from millrace.log.port import ReadingLog, Record, TopicPartition
 from millrace.log.topics import DEAD_SUFFIX
 from millrace.stores.port import ViewStore
-from social.log.v1 import follows_pb2, likes_pb2, users_pb2
 from social.log.v1.dead_pb2 import DeadLetter
 
 Ends = dict[TopicPartition, int]
@@ -65,29 +64,15 @@ class Events:
     ) -> AsyncGenerator[Event]:
         """Topic by topic, in the order given; within each in the order of each partition."""
         for topic in topics:
-            orders: dict[tuple[object, ...], int] = {}
+            counted = Counted(self._dead)
             of_topic = {place: end for place, end in ends.items() if place[0] == topic}
             async for record in records(self._log, start, of_topic):
-                event = self._taken(record, orders)
-                if event is not None:
+                try:
+                    event = decode(record)
+                except PoisonEvent:
+                    continue
+                if counted.counts(event):
                     yield event
-
-    def _taken(self, record: Record, orders: dict[tuple[object, ...], int]) -> Event | None:
-        """`orders`: of the last event that counted on each edge that has a dead letter."""
-        try:
-            event = decode(record)
-        except PoisonEvent:
-            return None
-        edge = _edge(event.message)
-        if (record.topic, record.partition, record.number) in self._dead:
-            if edge:
-                orders.setdefault(edge, 0)
-            return None
-        if edge in orders:
-            if event.order <= orders[edge]:
-                return None
-            orders[edge] = event.order
-        return event
 
 
 async def records(
@@ -138,16 +123,3 @@ async def _behind(views: ViewStore, name: str, ends: Ends) -> int:
     if not stored:
         raise FailedPrecondition(f"view {name} was never opened")
     return sum(max(ends.get(place, 0) - row.position, 0) for place, row in stored.items())
-
-
-def _edge(message: Message) -> tuple[object, ...] | None:
-    """What the last event of decides, for events that set a state."""
-    match message:
-        case follows_pb2.UserFollowed() | follows_pb2.UserUnfollowed():
-            return "follows", message.follower_id, message.followee_id
-        case likes_pb2.MediaLiked() | likes_pb2.MediaUnliked():
-            return "likes", message.media_id, message.user_id
-        # A row has one order: a newer profile leaves an older deactivation out, too.
-        case users_pb2.UserDeactivated() | users_pb2.UserReactivated() | users_pb2.ProfileUpdated():
-            return "users", message.user_id
-    return None

@@ -4,6 +4,7 @@ their sets, and a view that had taken the event does nothing.
 
 import asyncio
 import random
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -11,12 +12,16 @@ from hypothesis import strategies as st
 
 from millrace.clock import ManualClock
 from millrace.errors import FailedPrecondition, InvalidRequest, NotFound, StoreUnavailable
+from millrace.log.codec import decode
 from millrace.log.dead import DeadLetters
 from millrace.log.event_id import EventId, event_id
 from millrace.log.letters import letters_at, read_letters
 from millrace.log.memory import MemoryLog
 from millrace.log.port import ORDER_HEADER, Appended
+from millrace.log.reading import record_at
 from millrace.stores.changes import Batch, Move
+from millrace.traffic.history import read_history
+from millrace.traffic.record import Edge
 from millrace.views import follows, media
 from millrace.views.vault import vault_key
 from social.log.v1.dead_pb2 import DeadLetter
@@ -27,7 +32,7 @@ from streams.dead_letters import DeadLetterDesk
 from tests.fanout_world import World
 from tests.letters_world import OTHER, LettersWorld, edges_of
 
-ANA, BEN = 1, 2
+ANA, BEN, CEM = 1, 2, 3
 PHOTO = 101
 
 
@@ -94,6 +99,27 @@ async def test_an_audit_reads_two_retries_of_one_edge_as_the_view_does() -> None
     await world.catch_up()
     assert await world.edges() == []
     assert await _audited(log) == set()
+
+
+async def test_the_checks_of_traffic_read_letters_and_retries_as_the_view_does() -> None:
+    """`millrace traffic --verify`, where events of other runs died: also one that is still dead."""
+    world, log = await opened()
+    await refused(world, ("like", ANA), ("like", BEN), ("like", CEM))
+    await world.write("unlike", ANA, PHOTO)
+    for letter in await world.dead():
+        if await _liker(log, letter.event) != CEM:
+            await world.desk.retry(letter)
+    await world.catch_up()
+    history = await read_history(log, b"")
+    assert [edge.target for edge in await world.edges()] == [BEN]
+    assert history.oracle.likers.get(PHOTO) == {BEN}
+    # It was acknowledged, and the log has it.
+    assert history.edges[Edge("likes", CEM, PHOTO, live=True)] == 1
+
+
+async def _liker(log: MemoryLog, event: EventId) -> int:
+    record = await record_at(log, event)
+    return cast(MediaLiked, decode(record).message).user_id
 
 
 async def test_a_retry_is_asked_for_again_only_on_purpose() -> None:
