@@ -9,7 +9,7 @@ from tests.simulation.world import Action
 
 ACTIONS_MAX = 15
 SHRINK_PLAYS = 400
-WORLDS_MAX = 200
+WORLDS_MAX = 1_000
 
 # A history that shows each, as `docs/simulation.md` says.
 FOUND = {
