@@ -1,6 +1,5 @@
 """The audit on the real servers: silent while traffic goes on, and told of what was planted."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -15,20 +14,15 @@ from cli.stores import OpenStores
 from millrace.clock import SystemClock
 from millrace.settings import Settings
 from millrace.stores.feed_port import FeedRow
-from millrace.traffic.actors import Cast
-from millrace.traffic.plan import make_plan
-from millrace.traffic.run import Post, Traffic
 from streams.audit import CHECKS, Audit, Bounds, Difference, ServedByViews, Sources, Told
 from tests.running import PASSWORD, RunningMillrace, running_millrace
+from tests.steady_traffic import steady_traffic
 from tests.system.test_main_job import picture
 
 __all__ = ["running_millrace"]
 
 pytestmark = pytest.mark.timeout(300)
 
-PEOPLE = 30
-RATE = 30.0
-SECONDS = 240.0
 # Several slices of users, one of media.
 BOUNDS = Bounds(keys_max=25, members_max=1_000, wait_s=60.0, again_s=1.0)
 
@@ -49,28 +43,11 @@ async def audited(stores: OpenStores, bounds: Bounds) -> Heard:
     return heard
 
 
-@asynccontextmanager
-async def traffic(millrace: RunningMillrace) -> AsyncIterator[Traffic]:
-    following = [[(i + step) % PEOPLE for step in (1, 2, 3, 7)] for i in range(PEOPLE)]
-    ids = await millrace.people(following)
-    plan = make_plan(following, seed=5, seconds=SECONDS, rate=RATE, actors=10)
-    posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
-    playing = Traffic(millrace.client, Cast(millrace.client, ids, run=".u"), plan, posts)
-    running = asyncio.create_task(playing.run())
-    try:
-        yield playing
-        # The audit must have met traffic, or this test shows nothing.
-        assert not running.done()
-    finally:
-        playing.stop()
-        await running
-
-
 async def test_silent_under_traffic_then_told_of_everything_that_is_planted(
     running_millrace: RunningMillrace,
 ) -> None:
     stores = running_millrace.stores
-    async with traffic(running_millrace) as playing:
+    async with steady_traffic(running_millrace, seed=5, rate=30.0) as playing:
         before = playing.record.tally.ended
         assert (await audited(stores, BOUNDS)).differences == []
         assert playing.record.tally.ended > before

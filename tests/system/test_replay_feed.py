@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,15 @@ import pytest
 from millrace.errors import StoreUnavailable
 from millrace.settings import Settings
 from millrace.stores.feed_port import FIRST_TABLE
-from millrace.traffic.actors import Cast
-from millrace.traffic.plan import make_plan
-from millrace.traffic.run import Post, Traffic
+from millrace.traffic.run import Traffic
 from millrace.traffic.tally import OK
 from streams.owed_rows import OwedRows, check_owed_rows
 from tests.running import RunningMillrace, running
-from tests.system.test_main_job import picture
+from tests.steady_traffic import steady_traffic
 
 # The short form: tests/unit/test_replay_feed.py and tests/contract/test_feed_tables.py.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PEOPLE = 30
-RATE = 25.0
-SECONDS = 300.0
 PATIENCE_S = 120.0
 QUICK: dict[str, object] = {
     "feed_tables_refresh_s": 0.2,
@@ -77,22 +71,6 @@ async def done(settings: Settings, *arguments: str) -> str:
     return said.decode()
 
 
-@asynccontextmanager
-async def traffic(millrace: RunningMillrace) -> AsyncIterator[Traffic]:
-    following = [[(i + step) % PEOPLE for step in (1, 2, 3, 7)] for i in range(PEOPLE)]
-    ids = await millrace.people(following)
-    plan = make_plan(following, seed=6, seconds=SECONDS, rate=RATE, actors=10)
-    posts = [Post(picture(shade), f"shade {shade}") for shade in range(20)]
-    playing = Traffic(millrace.client, Cast(millrace.client, ids, run=".f"), plan, posts)
-    going = asyncio.create_task(playing.run())
-    try:
-        yield playing
-        assert not going.done()
-    finally:
-        playing.stop()
-        await going
-
-
 async def until_answered(playing: Traffic, calls: int) -> None:
     goal = playing.record.tally.ended + calls
     while playing.record.tally.ended < goal:
@@ -103,7 +81,7 @@ async def test_killed_then_switched_under_traffic_then_back_then_the_keyspace_is
     millrace: RunningMillrace,
 ) -> None:
     settings, feeds = millrace.settings, millrace.stores.feeds
-    async with traffic(millrace) as playing:
+    async with steady_traffic(millrace, seed=6, rate=25.0) as playing:
         await until_answered(playing, 200)
         killed = await command(settings, "--events-per-s", "20")
         while not (await feeds.tables()).beside:
