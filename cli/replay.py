@@ -39,6 +39,8 @@ from streams.replay import (
 )
 
 ALL = "all"
+_BACK = "what was served before is served again; the other is kept until --drop-old"
+_GOES_ON = "ended; the same command goes on where it was, --drop-old drops what was begun"
 _VALUE_CHARACTERS_MAX = 60
 
 
@@ -101,17 +103,23 @@ def replay(
         for name in chosen:
             kind = KINDS[name]
             if status:
-                console.print(f"{name}: {await kind.status(settings)}", highlight=False)
+                said = f"{name}: {await kind.status(settings)}"
+                console.print(said, highlight=False, soft_wrap=True)
             elif rollback:
                 await kind.roll_back(settings)
-                console.print(f"{name}: what was served before is served again", highlight=False)
+                console.print(f"{name}: {_BACK}", highlight=False, soft_wrap=True)
             elif drop_old:
                 dropped = await kind.drop_old(settings)
                 console.print(f"{name}: {dropped}", highlight=False)
             else:
                 await kind.replay(settings, wanted, console)
 
-    uvloop.run(run())
+    try:
+        uvloop.run(run())
+    except KeyboardInterrupt:
+        if not (status or rollback or drop_old):
+            Console(stderr=True).print(_GOES_ON, highlight=False, soft_wrap=True)
+        raise
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

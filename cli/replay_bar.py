@@ -85,7 +85,7 @@ class ReplayBar:
             said += f", {rate:,.0f}/s, {(total - done) / rate:,.0f} s left"
         if total and self._slowed:
             said += f" ({self._slowed})"
-        self._console.print(f"  {name:<44} {said}", highlight=False)
+        self._console.print(f"  {name:<44} {said}".rstrip(), highlight=False, soft_wrap=True)
 
     def _end(self) -> None:
         if self._task is not None:

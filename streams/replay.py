@@ -100,6 +100,7 @@ class Replayed:
 
 async def replay_view(view: View, parts: ReplayParts, wanted: Wanted) -> Replayed:
     """Raises FailedPrecondition while the tables of an earlier switch are kept."""
+    parts.told("waiting until no other replay of it runs", 0, 0)
     async with Beside.open(parts.settings, view.schema) as beside:
         await _prepare(view, beside, parts)
         done = Replayed(view.name)
