@@ -12,6 +12,7 @@ Not: anything finer than that, or outside of a task.
 
 import asyncio
 import math
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -19,14 +20,19 @@ TICK_S = 0.02
 
 
 class Deadlines:
-    """Of one event loop. It wakes up only while there is a limit."""
+    """Of one event loop, the one that first asks. It wakes up only while there is a limit."""
 
     def __init__(self) -> None:
         self._held: dict[Limit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    # Kept, since to ask for the running loop is a system call (CPython 3.11), a dozen a request.
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     def within(self, seconds: float) -> "Limit":
-        return Limit(self, asyncio.get_running_loop().time() + seconds)
+        return Limit(self, self.loop.time() + seconds)
 
     def at(self, when_s: float) -> "Limit":
         """By the loop's clock; infinity is no limit."""
@@ -41,11 +47,11 @@ class Deadlines:
         self._held.pop(limit, None)
 
     def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._look)
+        self._timer = self.loop.call_later(TICK_S, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        now_s = asyncio.get_running_loop().time()
+        now_s = self.loop.time()
         for limit in [limit for limit in self._held if limit.until_s <= now_s]:
             limit.end()
         if self._held:
@@ -69,7 +75,7 @@ class Limit:
         self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._all.loop)
         if task is None:
             raise RuntimeError("a limit is for a task")
         self._task = task

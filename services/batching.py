@@ -11,7 +11,7 @@ one lost connection must not stop a process.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 from millrace.pause import pause_after
@@ -46,9 +46,14 @@ class Batched(Generic[K, V]):
         self._scheduled: asyncio.Handle | None = None
         self._soon = False
 
+    # Kept, since to ask for it is a system call (CPython 3.11): four a read.
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     async def get(self, key: K) -> V | None:
         """None for what is not there. Raises what `read` raises."""
-        answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[V | None] = self._loop.create_future()
         self._waiting.setdefault(key, []).append(answer)
         self._schedule()
         return await answer
@@ -64,7 +69,7 @@ class Batched(Generic[K, V]):
             if not full or self._soon:
                 return
             self._scheduled.cancel()
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._soon = full or loop.time() >= self._next_s
         if self._soon:
             self._scheduled = loop.call_soon(self._start)
@@ -75,11 +80,11 @@ class Batched(Generic[K, V]):
         self._scheduled = None
         keys = list(self._waiting)[: self._keys_max]
         pause_s = pause_after(len(keys), self._pause_s)
-        self._next_s = asyncio.get_running_loop().time() + pause_s
+        self._next_s = self._loop.time() + pause_s
         asked = {key: self._waiting.pop(key) for key in keys}
         task = asyncio.create_task(self._answer(asked))
         self._reading.add(task)
-        timer = asyncio.get_running_loop().call_later(LATE_S, self._is_late, task)
+        timer = self._loop.call_later(LATE_S, self._is_late, task)
         task.add_done_callback(partial(self._ended, timer))
         self._schedule()
 

@@ -4,7 +4,7 @@ gRPC asks here before it has received the request, so that a refused call is nev
 caller never looked up, no line logged. Measured: docs/overload.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
@@ -17,12 +17,16 @@ from services.rpc import Rpc
 
 # Generic for type checkers alone.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+HandlerOf: TypeAlias = Callable[[Metadata], _Handler]
 _NO_TRACE = "0" * 32
 
 
 class Door(NamedTuple):
+    """`handler_of`: of one call by its metadata, which gRPC would make anew for whoever asks."""
+
     rpc: Rpc
-    handler: _Handler
+    handler_of: HandlerOf
 
 
 class Doorway(grpc.GenericRpcHandler):
@@ -43,7 +47,7 @@ class Doorway(grpc.GenericRpcHandler):
         if door is None:
             return None
         if self._admission.admits(details.method):
-            return door.handler
+            return door.handler_of(details.invocation_metadata or ())
         door.rpc.count(self._code.name)
         return self._refusal
 

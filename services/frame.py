@@ -14,11 +14,11 @@ answer UNIMPLEMENTED. `call` is a services.call.Call:
 Handlers raise millrace.errors; every item of a client's stream is checked before they see it.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -31,7 +31,7 @@ from millrace.observe import metrics, trace
 from millrace.observe.logs import logger
 from services.admission import Admission
 from services.call import Call
-from services.doorway import Door, Doorway
+from services.doorway import Door, Doorway, HandlerOf, Metadata
 from services.errors import Status, status_of
 from services.limits import Limits
 from services.parts import Parts
@@ -43,10 +43,6 @@ log = logger("services.frame")
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Answered = Awaitable[Message | None]
-_MADE = {
-    False: grpc.stream_unary_rpc_method_handler,
-    True: grpc.stream_stream_rpc_method_handler,
-}
 
 
 class Frame:
@@ -71,44 +67,52 @@ class Frame:
         """Raises Bug or UnsupportedRule for a servicer or a proto that cannot be served."""
         doors: dict[str, Door] = {}
         for rpc in rpcs_of(service, self._settings.handler_deadline_s):
-            # All take a stream, since of a call with one request gRPC waits for that by itself, for
-            # ever.
-            make: Any = _MADE[rpc.gives_stream]
-            # Requests stay bytes until `_limited`, since gRPC tells a client which of our classes
-            # could not read them.
-            handler = make(
-                self._streamed(rpc) if rpc.gives_stream else self._answered(rpc),
-                response_serializer=rpc.response.SerializeToString,
-            )
-            doors[rpc.path] = Door(rpc, handler)
+            doors[rpc.path] = Door(rpc, self._streamed(rpc) if rpc.gives_stream else self._one(rpc))
         # Not as registered methods: grpc.aio (1.85) waits anew for each of them at every call.
         doorway = Doorway(doors, self.admission)
         for server in servers:
             server.add_generic_rpc_handlers((doorway,))
 
-    def _answered(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
-        async def answer(sent: Any, context: _Context) -> Message | None:
-            return await self._run(rpc, context, sent, rpc.handle)
+    # All handlers take a stream, since of a call with one request gRPC waits for that by itself,
+    # for ever. Requests stay bytes until `_limited`, since gRPC tells a client which of our classes
+    # could not read them.
 
-        return answer
+    def _one(self, rpc: Rpc) -> HandlerOf:
+        def handler(metadata: Metadata) -> Any:
+            # Of the function, not of a bound method, in which gRPC would see no coroutine.
+            return grpc.stream_unary_rpc_method_handler(
+                partial(Frame._run, self, rpc, rpc.handle, metadata),
+                response_serializer=rpc.response.SerializeToString,
+            )
 
-    def _streamed(self, rpc: Rpc) -> Callable[[Any, _Context], _Answered]:
-        async def stream(sent: Any, context: _Context) -> Message | None:
-            async def work(call: Call, request: Any) -> None:
-                async with aclosing(rpc.handle(call, request)) as items:
-                    async for item in items:
-                        await self._limits.written(context, item)
+        return handler
 
-            return await self._run(rpc, context, sent, work)
+    def _streamed(self, rpc: Rpc) -> HandlerOf:
+        def handler(metadata: Metadata) -> Any:
+            async def stream(sent: Any, context: _Context) -> Message | None:
+                async def work(call: Call, request: Any) -> None:
+                    async with aclosing(rpc.handle(call, request)) as items:
+                        async for item in items:
+                            await self._limits.written(context, item)
 
-        return stream
+                return await self._run(rpc, work, metadata, sent, context)
+
+            return grpc.stream_stream_rpc_method_handler(
+                stream, response_serializer=rpc.response.SerializeToString
+            )
+
+        return handler
 
     async def _run(
-        self, rpc: Rpc, context: _Context, sent: Any, work: Callable[[Call, Any], _Answered]
+        self,
+        rpc: Rpc,
+        work: Callable[[Call, Any], _Answered],
+        sent_with: Metadata,
+        sent: Any,
+        context: _Context,
     ) -> Message | None:
         """Everything that turns into a status happens in here."""
         started_s = time.perf_counter()
-        sent_with = tuple(context.invocation_metadata() or ())
         metadata: dict[str, Any] = dict(sent_with)
         metadata[POSITION] = [value for key, value in sent_with if key == POSITION]
         traceparent = metadata.get(trace.TRACEPARENT, "")
@@ -155,8 +159,9 @@ class Frame:
         if self._running > self._settings.grpc_calls_max:
             raise Exhausted("too many calls at once: try again", reason="OVERLOADED")
         address = self._limits.address_of(context.peer())
-        until_s = _until_s(rpc, context)
-        if until_s <= asyncio.get_running_loop().time():
+        now_s = self._deadlines.loop.time()
+        until_s = now_s + _left_s(rpc, context)
+        if until_s <= now_s:
             raise TimeoutError
         with self._deadlines.at(until_s):
             request: Any = None if rpc.takes_stream else rpc.read(sent)
@@ -183,11 +188,11 @@ async def _each_read(rpc: Rpc, sent: AsyncIterator[bytes]) -> AsyncIterator[Mess
         yield rpc.read(one)
 
 
-def _until_s(rpc: Rpc, context: _Context) -> float:
-    """When the RPC must end, by the loop's clock: the client's deadline or ours."""
+def _left_s(rpc: Rpc, context: _Context) -> float:
+    """Until the RPC must end: the client's deadline or ours."""
     left: float | None = context.time_remaining()
     limits = [limit for limit in (left, rpc.deadline_s) if limit is not None]
-    return asyncio.get_running_loop().time() + min(limits, default=math.inf)
+    return min(limits, default=math.inf)
 
 
 def _tell(rpc: Rpc, status: Status, error: Exception) -> None:

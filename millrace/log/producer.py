@@ -59,7 +59,7 @@ class Producer:
         timeout_s: float,
     ) -> int:
         """The offset of the acknowledged record. Errors as `Log.append`."""
-        offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        offset: asyncio.Future[int] = self._deadlines.loop.create_future()
         record = _Record(topic, partition, key, value, list(headers.items()), offset)
         try:
             with self._deadlines.within(timeout_s):

@@ -138,7 +138,7 @@ async def test_a_call_whose_time_is_over_is_not_begun(
         begun.append(arguments)
         raise AssertionError
 
-    monkeypatch.setattr("services.frame._until_s", lambda *_: 0.0)
+    monkeypatch.setattr("services.frame._left_s", lambda *_: 0.0)
     monkeypatch.setattr(world.store, "get_many", read)
     found = await refusal(get(world, ana))
     assert found.code == grpc.StatusCode.DEADLINE_EXCEEDED
