@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cli.replay_bar import slowed
 from millrace.clock import ManualClock
 from millrace.log.memory import MemoryLog
 from millrace.stores.pairs_seen import PairsSeen
@@ -27,6 +28,12 @@ async def test_a_throttle_saves_nothing_up() -> None:
     for _ in range(3):
         await throttle.spent(500)
     assert clock.monotonic_s() == pytest.approx(61.0)
+
+
+def test_how_a_replay_is_slowed_is_told() -> None:
+    assert slowed("rows", 0, 1.0) == ""
+    assert slowed("rows", 5_000, 1.0) == "at most 5,000 rows/s"
+    assert slowed("events", 20, 0.3) == "at most 20 events/s, at work 30% of the time"
 
 
 async def test_a_batch_is_what_the_rate_allows_in_a_second() -> None:
