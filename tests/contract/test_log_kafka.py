@@ -34,7 +34,7 @@ SOON_S = 20.0
 # What a caller waits for a silent log at most, with room for a busy machine.
 SILENCE_MAX_S = 60.0
 # A broker needs 3 s to come back, on a busy machine 40.
-RECOVERY_MAX_S = 180.0
+RECOVERY_MAX_S = 120.0
 
 
 class Unforeseen(Exception):
