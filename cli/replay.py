@@ -46,11 +46,11 @@ _VALUE_CHARACTERS_MAX = 60
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What can be replayed under one name. `replay` raises MillraceError, and switches nothing,
-    where the two differ; `status` is one line.
+    """What can be replayed under one name. `replay` says how the two differ, or nothing; what
+    differs is switched only where that was accepted. `status` is one line.
     """
 
-    replay: Callable[[Settings, Wanted, Console], Awaitable[None]]
+    replay: Callable[[Settings, Wanted, Console], Awaitable[str]]
     roll_back: Callable[[Settings], Awaitable[None]]
     drop_old: Callable[[Settings], Awaitable[str]]
     status: Callable[[Settings], Awaitable[str]]
@@ -100,6 +100,7 @@ def replay(
     async def run() -> None:
         # As every process of Millrace does before its work.
         collector.settle(settings.collector_objects)
+        differing = []
         for name in chosen:
             kind = KINDS[name]
             if status:
@@ -111,8 +112,11 @@ def replay(
             elif drop_old:
                 dropped = await kind.drop_old(settings)
                 console.print(f"{name}: {dropped}", highlight=False)
-            else:
-                await kind.replay(settings, wanted, console)
+            elif said := await kind.replay(settings, wanted, console):
+                # The next one is another's table: it does not wait for this one to be mended.
+                differing.append(said)
+        if differing:
+            raise MillraceError("; ".join(differing))
 
     try:
         uvloop.run(run())
@@ -132,7 +136,7 @@ def _chosen(names: Sequence[str]) -> list[str]:
 def _view_kind(name: str) -> Kind:
     view = VIEW_BY_NAME[name]
 
-    async def replay(settings: Settings, wanted: Wanted, console: Console) -> None:
+    async def replay(settings: Settings, wanted: Wanted, console: Console) -> str:
         bar = ReplayBar(Console(stderr=True), slowed("events", wanted.events_per_s, wanted.share))
         async with _parts(settings, lambda *told: bar.told(name, *told)) as parts:
             bar.start()
@@ -142,11 +146,8 @@ def _view_kind(name: str) -> Kind:
                 bar.stop()
         _print(console, done)
         if wanted.switch and not done.switched:
-            raise MillraceError(
-                f"{name} differs from what is served, and was not switched; --accept switches"
-            )
-        if done.differs:
-            raise MillraceError(f"{name} differs from what was served")
+            return f"{name} differs from what is served, and was not switched; --accept switches"
+        return f"{name} differs from what was served" if done.differs else ""
 
     async def back(settings: Settings) -> None:
         async with _parts(settings) as parts:

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from cli.replay_bar import ReplayBar, slowed
 from millrace.clock import SystemClock
-from millrace.errors import MillraceError
 from millrace.log.kafka_reading import KafkaReading
 from millrace.settings import Settings
 from millrace.stores.cassandra import open_feed_store
@@ -25,7 +24,7 @@ NAME = "feed"
 _SHOWN_MAX = 20
 
 
-async def replay(settings: Settings, wanted: Wanted, console: Console) -> None:
+async def replay(settings: Settings, wanted: Wanted, console: Console) -> str:
     bar = ReplayBar(Console(stderr=True), slowed("rows", wanted.events_per_s, wanted.share))
     async with _parts(settings, lambda *told: bar.told(NAME, *told)) as parts:
         bar.start()
@@ -48,15 +47,14 @@ async def replay(settings: Settings, wanted: Wanted, console: Console) -> None:
     for one in done.missing[:_SHOWN_MAX]:
         console.print(f"  {one}", highlight=False, markup=False, soft_wrap=True)
     if wanted.switch and not done.switched:
-        raise MillraceError(f"{NAME} lacks rows, and was not switched; --accept switches")
-    if done.missing:
-        raise MillraceError(f"{NAME} lacks rows that are owed")
+        return f"{NAME} lacks rows, and was not switched; --accept switches"
     if done.switched:
         console.print(
             f"{NAME} is served from {done.table}; the old table is kept, and written as well:"
             f" `millrace replay {NAME} --rollback` or --drop-old",
             highlight=False,
         )
+    return f"{NAME} lacks rows that are owed" if done.missing else ""
 
 
 async def back(settings: Settings) -> None:
