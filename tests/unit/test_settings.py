@@ -69,7 +69,9 @@ def test_only_the_settings_read_the_environment() -> None:
     named = re.compile(rf"(environ|getenv)\W[^\n]*{PREFIX}")
     others = {file for file in modules("deploy", "tests") if named.search(file.read_text())}
     # Which stack to test on; and the level at which the launched processes shall log.
+    # The servers that a test runs on, and the seed of what it draws.
     stack = {ROOT / "tests/conftest.py", ROOT / "tests/upstream/servers.py"}
+    stack.add(ROOT / "tests/against_oracle.py")
     assert others == {*stack, ROOT / "tests/system/test_privacy_of_logs.py"}
 
 
