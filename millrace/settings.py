@@ -187,6 +187,7 @@ class Settings(BaseSettings):
     # Processes
     grpc_address: str = "127.0.0.1:50051"
     grpc_nice: int = Field(default=-15, ge=-20, le=19)
+    grpc_realtime: bool = False
     grpc_acceptors: int = Field(default=8, ge=1, le=64)
     grpc_connections_max: int = Field(default=10_000, ge=1)
     grpc_handshake_s: float = 10.0

@@ -27,7 +27,7 @@ from services.catalogue import services_of
 from services.covered import Covered
 from services.descriptors import take_descriptors
 from services.parts import Parts, assemble
-from services.priority import take_priority
+from services.priority import take_first_turn, take_priority
 from services.server import Server, asked_to_end
 
 log = logs.logger("services")
@@ -37,6 +37,8 @@ def main() -> int:
     chosen = settings_or_exit()
     logs.configure(f"grpc-{chosen.worker}", chosen.log_level)
     take_descriptors(chosen)
+    if chosen.grpc_realtime and not take_first_turn():
+        log.info("no turn before others: the system does not allow it")
     if not take_priority(chosen.grpc_nice):
         log.info("no priority: the system does not allow it", nice=chosen.grpc_nice)
     return uvloop.run(_live(chosen))

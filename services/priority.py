@@ -13,6 +13,18 @@ from pathlib import Path
 _SESSION = Path("/proc/self/autogroup")
 
 
+def take_first_turn() -> bool:
+    """A turn before all that is not real time, before there are threads, since they inherit it.
+    False where the system does not allow it: it wants root, or CAP_SYS_NICE.
+    """
+    try:
+        lowest = os.sched_get_priority_min(os.SCHED_RR)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(lowest))
+    except OSError:
+        return False
+    return True
+
+
 def take_priority(nice: int) -> bool:
     """Before there are threads, since they inherit it. False where the system does not allow it:
     below 0 it wants root, or CAP_SYS_NICE and CAP_SYS_ADMIN.

@@ -37,7 +37,7 @@ CONNECTIONS = 128
 DEADLINE_S = 5
 PAGE_ITEMS = 30
 _TICK_S = 0.001
-_PRIORITY = 1
+_PRIORITY = 2
 _POSITION = b"millrace-position"
 _OK, _REFUSED = 0, 8
 # Shares of the calls, in percent.

@@ -1,11 +1,11 @@
 """`overload`: what is left of the answers when more is asked than two processes can do.
 
-The capacity is found first: the offered rate rises until the good answers no longer do. Then
-half of it up to three times it is offered, an open-loop mix with feed reads, to two server
-processes that admit and to two that let all in, and twice the capacity to two that admit and have
-no priority (`grpc_nice` 0); then twice the capacity becomes half of it, and the time is taken until
-answers are as they were before. In the end the views must hold exactly the likes that were
-acknowledged. Draws overload.png beside its figures.
+The capacity is found first: the offered rate rises until the good answers no longer do. Then half
+of it to three times it is offered, an open-loop mix, to two server processes that admit and to two
+that let all in, both before all else (`grpc_realtime`), as on cores of their own; and twice it to
+two that ask for niceness alone (the default) and to two without priority. The load of the peak and
+twice the capacity take turns, since the machine changes; then twice it becomes half of it, until
+answers are as before. The views must hold exactly the likes that were acknowledged. Draws a chart.
 """
 
 import contextlib
@@ -53,10 +53,13 @@ _TWICE = 2.0
 _RECOVERY_S = 12
 _GOOD_SHARE, _P99_TIMES = 0.97, 1.25
 _PROCESSORS = ("projector", "fanout")
-_ADMITS, _OPEN, _EQUAL = "admission", "all let in", "no priority"
+_PAIRS = 3
+_FIRST = {"MILLRACE_GRPC_REALTIME": "true"}
+_ADMITS, _OPEN, _NICE, _EQUAL = "admission", "all let in", "niceness", "no priority"
 _OPTIONS = {
-    _ADMITS: {},
-    _OPEN: {"MILLRACE_ADMISSION_DELAY_MS": "0"},
+    _ADMITS: _FIRST,
+    _OPEN: {**_FIRST, "MILLRACE_ADMISSION_DELAY_MS": "0"},
+    _NICE: {},
     _EQUAL: {"MILLRACE_GRPC_NICE": "0"},
 }
 
@@ -137,10 +140,8 @@ class _Bench:
             (now_s - then_s) / seconds
             for now_s, then_s in zip(self._waited_s(name), waited_s, strict=True)
         ]
-        limits = [
-            await counted(server.metrics_port, "millrace_admission_limit_calls")
-            for server in self._servers[name]
-        ]
+        ports = [server.metrics_port for server in self._servers[name]]
+        limits = [await counted(port, "millrace_admission_limit_calls") for port in ports]
         self.likes.add(done)
         await lag.wait_until_none(self._stores, SystemClock(), timeout_s=_CATCH_UP_S)
         cores = {who: (us - before.get(who, 0)) / 1e6 / seconds for who, us in after.items()}
@@ -166,12 +167,23 @@ class _Bench:
 
     async def curves(self, capacity: float) -> dict[str, list[_Taken]]:
         """Side by side, so that what else the machine does falls on all."""
-        found: dict[str, list[_Taken]] = {_ADMITS: [], _OPEN: [], _EQUAL: []}
+        found: dict[str, list[_Taken]] = {name: [] for name in _OPTIONS}
         for times in TIMES:
             for name, points in found.items():
-                if name != _EQUAL or times == _TWICE:
+                if name in (_ADMITS, _OPEN) or times == _TWICE:
                     points.append(await self.steady(name, times, capacity * times))
         return found
+
+    async def kept(self, capacity: float, admitting: Sequence[_Taken]) -> list[float]:
+        """Good answers at twice the capacity, as shares of those of the peak's load just before."""
+        below = (taken for taken in admitting if taken.times < _TWICE)
+        best = max(below, key=lambda taken: taken.point.good).times
+        shares = []
+        for _ in range(_PAIRS):
+            peak = await self.steady(_ADMITS, best, capacity * best)
+            twice = await self.steady(_ADMITS, _TWICE, capacity * _TWICE)
+            shares.append(twice.point.good / peak.point.good)
+        return shares
 
     async def recovery(self, capacity: float, calm: Done) -> tuple[float, _Taken]:
         """Seconds of half the capacity, after twice, until three in a row were as before it."""
@@ -205,13 +217,14 @@ async def run(effort: Effort, told: Told) -> list[Row]:
 
         capacity = await bench.capacity()
         told(f"capacity: {capacity:.0f} good answers/s")
-        rounds, recoveries = [], []
+        rounds, recoveries, kept = [], [], []
         for _ in range(effort.rounds):
             rounds.append(await bench.curves(capacity))
+            kept += await bench.kept(capacity, rounds[-1][_ADMITS])
             calm = rounds[-1][_ADMITS][0].done
             recoveries.append((await bench.recovery(capacity, calm))[0])
         wrong = await _wrong(stores, bench.likes, [session.user_id for session in sessions], world)
-    return _rows(effort, capacity, rounds, recoveries, bench.likes, wrong)
+    return _rows(effort, capacity, rounds, kept, recoveries, bench.likes, wrong)
 
 
 async def _load(
@@ -276,6 +289,7 @@ def _rows(
     effort: Effort,
     capacity: float,
     rounds: list[dict[str, list[_Taken]]],
+    kept: list[float],
     recoveries: list[float],
     likes: _Likes,
     wrong: Mapping[str, int],
@@ -286,9 +300,9 @@ def _rows(
     peaks = [
         max(taken.point.good for name in (_ADMITS, _OPEN) for taken in one[name]) for one in rounds
     ]
-    twice, open_twice, equal_twice = (
+    twice, open_twice, nice_twice, equal_twice = (
         [taken for one in rounds for taken in one[name] if taken.times == _TWICE]
-        for name in (_ADMITS, _OPEN, _EQUAL)
+        for name in (_ADMITS, _OPEN, _NICE, _EQUAL)
     )
     peak = statistics.median(peaks)
     draw(points, peak, capacity, GOOD_MS, effort.build / "overload.png")
@@ -296,7 +310,8 @@ def _rows(
     note = (
         f"open loop, Poisson, {len(TIMES)} loads of {TIMES[0]} to {TIMES[-1]} times the"
         f" capacity; {mix}; {SESSIONS} sessions on {CONNECTIONS} connections, each sends its last"
-        f" position; good: within {GOOD_MS:.0f} ms of the intended start; two server processes;"
+        f" position; good: within {GOOD_MS:.0f} ms of the intended start; two server processes"
+        f" that have a turn before all else; {len(kept)} times right after the load of the peak;"
         f" everything on {machine()['cores']} cores, the generator included"
         f" ({twice[0].cores.get('generator', 0.0):.2f} cores of them at twice); peak of each round"
         f" {', '.join(f'{one:.0f}' for one in peaks)}/s, capacity {capacity:.0f}/s; bare part: all"
@@ -308,12 +323,13 @@ def _rows(
         _row(
             "goodput at 2x",
             "of peak",
-            [taken.point.good / top for taken, top in zip(twice, peaks, strict=True)],
+            kept,
             note,
             [taken.point.good / top for taken, top in zip(open_twice, peaks, strict=True)],
         ),
         _row("answers at 2x, p99", "ms", answers, _line(twice[-1]), list(map(_p99, open_twice))),
         _refusals("refusals at 2x, p99", twice),
+        _refusals("refusals at 2x, p99, niceness", nice_twice),
         _refusals("refusals at 2x, p99, no priority", equal_twice),
         _row("recovery", "s", recoveries, "from 2 to 0.5 times: until goodput and p99 are as calm"),
         _row(

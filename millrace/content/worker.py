@@ -64,8 +64,9 @@ def _confine(parent_pid: int, memory_bytes: int, file_bytes: int) -> None:
     libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     # A Ctrl-C at the terminal reaches the whole group; the server decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The server may run before others (`grpc_nice`); its decoders are in a session of their own,
-    # and have no more than all others.
+    # The server may run before others (`grpc_realtime`, `grpc_nice`); its decoders are in a session
+    # of their own, and have no more than all others.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setsid()
     os.nice(max(-os.getpriority(os.PRIO_PROCESS, 0), 0))
     for limit, value in (

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from services.priority import take_priority
+from services.priority import take_first_turn, take_priority
 
 ASK = """
 import os
@@ -53,3 +53,21 @@ def test_what_the_system_does_not_allow_is_said(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(os, "setpriority", denied)
     assert not take_priority(-15)
+
+
+def test_a_turn_before_others_is_had_or_refused_in_words() -> None:
+    code = (
+        "import os\nfrom services.priority import take_first_turn\n"
+        "print(take_first_turn(), os.sched_getscheduler(0) == os.SCHED_RR)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allowed, has = done.stdout.split()
+    assert allowed == has
+
+
+def test_no_turn_before_others_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", denied)
+    assert not take_first_turn()
