@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import replay_feed
+from cli.amounts import above_0, not_below
 from cli.replay_bar import ReplayBar, slowed
 from cli.settings_of import DataDir, settings_of_running
 from millrace import collector
@@ -89,8 +90,10 @@ def replay(
     chosen = _chosen(names)
     if sum((rollback, drop_old, status)) > 1:
         raise InvalidRequest("one of --rollback, --drop-old and --status")
-    if share is not None and share <= 0:
-        raise InvalidRequest("--share is above 0, at most 1")
+    if share is not None:
+        above_0("--share", share, 1.0)
+    if events_per_s is not None:
+        not_below("--events-per-s", events_per_s, 0)
     settings = settings_of_running(data)
     rate = settings.replay_events_per_s_max if events_per_s is None else events_per_s
     share = settings.replay_share_max if share is None else share
@@ -100,7 +103,6 @@ def replay(
     async def run() -> None:
         # As every process of Millrace does before its work.
         collector.settle(settings.collector_objects)
-        differing = []
         for name in chosen:
             kind = KINDS[name]
             if status:
@@ -112,11 +114,8 @@ def replay(
             elif drop_old:
                 dropped = await kind.drop_old(settings)
                 console.print(f"{name}: {dropped}", highlight=False)
-            elif said := await kind.replay(settings, wanted, console):
-                # The next one is another's table: it does not wait for this one to be mended.
-                differing.append(said)
-        if differing:
-            raise MillraceError("; ".join(differing))
+        if not (status or rollback or drop_old):
+            await _replay_each(chosen, settings, wanted, console)
 
     try:
         uvloop.run(run())
@@ -124,6 +123,26 @@ def replay(
         if not (status or rollback or drop_old):
             Console(stderr=True).print(_GOES_ON, highlight=False, soft_wrap=True)
         raise
+
+
+async def _replay_each(
+    names: Sequence[str], settings: Settings, wanted: Wanted, console: Console
+) -> None:
+    """A view that differs is another table than the next one, which does not wait for it. Raises
+    MillraceError for all that differ, and at once for what keeps a view from being built.
+    """
+    differing: list[str] = []
+    for name in names:
+        try:
+            said = await KINDS[name].replay(settings, wanted, console)
+        except MillraceError:
+            for one in differing:
+                console.print(one, highlight=False, soft_wrap=True)
+            raise
+        if said:
+            differing.append(said)
+    if differing:
+        raise MillraceError("; ".join(differing))
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -88,6 +88,8 @@ def traffic(
     # Now, and not when an hour of traffic is over.
     for file in filter(None, (json_file, html_file)):
         file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a"):
+            pass
     report = TrafficReport(_parameters(load, crowd, against))
     console = Console(width=None if sys.stdout.isatty() else _LINE_COLUMNS)
     settings = None if addresses else settings_of_running(data)

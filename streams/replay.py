@@ -259,6 +259,10 @@ class _Following:
     def at(self) -> dict[TopicPartition, int]:
         return self._projection.at
 
+    def behind(self, served: Positions) -> int:
+        """How many events of what is served are not applied here yet."""
+        return sum(max(served.get(place, 0) - at, 0) for place, at in self.at.items())
+
     async def reach(self, until: Positions, doing: str, *, hurry: bool = False) -> int:
         """Exactly to these positions, where they are not passed yet. `hurry`: no throttle."""
         settings, applied = self._parts.settings, 0
@@ -324,12 +328,16 @@ async def _store(beside: Beside, parts: ReplayParts) -> AsyncIterator[PostgresSt
 async def _compare(
     view: View, parts: ReplayParts, following: _Following, wanted: Wanted, done: Replayed
 ) -> None:
+    # At its own pace before the snapshot, which keeps the served tables from being vacuumed.
+    near = parts.settings.project_batch_events
+    while following.behind(served := await following.beside.served_positions()) > near:
+        done.events += await following.reach(served, "applying")
     ends_s = parts.clock.monotonic_s() + COMPARE_WAIT_S
     while True:
         async with Comparison.open(following.beside) as comparison:
             served = comparison.positions
             if all(served.get(place, 0) >= at for place, at in following.at.items()):
-                await following.reach(served, "to the position to compare at")
+                await following.reach(served, "to the position to compare at", hurry=True)
                 parts.told("comparing", 0, 0)
                 # Where the log is compacted, what has ended may be gone from it.
                 ended_too = not any(TOPICS[topic].compacted for topic in view.topics)

@@ -66,9 +66,11 @@ class Loading:
                 changed, dead = await self._projected(records)
                 if copying is not None:
                     await copying
+                    copying = None
+                # Before the next copy begins: nothing goes on while it makes us wait.
+                await done(len(records))
                 positions = dict(self.at)
                 copying = asyncio.create_task(self._load.put(changed, positions, dead))
-                await done(len(records))
             if copying is not None:
                 await copying
         except BaseException:

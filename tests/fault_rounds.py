@@ -68,8 +68,10 @@ class FaultRounds:
         while not all(self._is_ready(name) for name in names):
             await asyncio.sleep(_POLL_S)
 
-    async def recovering(self, name: str, sign: str) -> None:
-        """Until the process after the killed one says `sign` in its log, or is ready already."""
+    async def recovering(self, name: str, sign: str) -> bool:
+        """Until the process after the killed one says `sign` in its log: True; False where it is
+        ready already.
+        """
         log = self.stack_of(name).log(name)
         said_before = log.stat().st_size
         while not self._is_ready(name):
@@ -77,8 +79,9 @@ class FaultRounds:
             # It begins anew when it has become long.
             new = said[said_before:] if len(said) >= said_before else said
             if self._is_new(name) and sign.encode() in new:
-                return
+                return True
             await asyncio.sleep(_POLL_S)
+        return False
 
     def _is_ready(self, name: str) -> bool:
         state = self.stack_of(name).status().children[name].state

@@ -66,7 +66,8 @@ def _confine(parent_pid: int, memory_bytes: int, file_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The server may run before others (`grpc_realtime`, `grpc_nice`); its decoders are in a session
     # of their own, and have no more than all others.
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    if os.sched_getscheduler(0) == os.SCHED_RR:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setsid()
     os.nice(max(-os.getpriority(os.PRIO_PROCESS, 0), 0))
     for limit, value in (

@@ -163,14 +163,17 @@ class EdgeLoad:
         )
 
     async def _remember(self, table: EdgeTable) -> None:
-        query = f"SELECT {ddl.quoted(table.source)}, {ddl.quoted(table.target)} FROM {table.name}"
-        async with self._connection.transaction():
-            cursor = await self._connection.cursor(query)
-            while records := await cursor.fetch(_SCAN_ROWS):
-                sources, targets = zip(*records, strict=True)
-                self._seen[table.name].again(
-                    np.array(sources, np.int64), np.array(targets, np.int64)
-                )
+        """Also what was put by: with bits of another size, none of it may be called new."""
+        columns = f"{ddl.quoted(table.source)}, {ddl.quoted(table.target)}"
+        for query in (
+            f"SELECT {columns} FROM {ddl.quoted(table.name)}",
+            f"SELECT source, target FROM {_again(table)}",
+        ):
+            async with self._connection.transaction():
+                cursor = await self._connection.cursor(query)
+                while records := await cursor.fetch(_SCAN_ROWS):
+                    pairs = np.array([tuple(record) for record in records], np.int64)
+                    self._seen[table.name].again(pairs[:, 0].copy(), pairs[:, 1].copy())
 
     async def _copy(
         self, table: EdgeTable, all_: EdgeColumns, again: npt.NDArray[np.bool_]
@@ -198,12 +201,12 @@ class EdgeLoad:
 
 
 class _Table(NamedTuple):
-    """One direction of an edge table. `count`: the table of how many pairs each `first` has."""
+    """One direction of an edge table. `counted`: the table of how many pairs each `first` has."""
 
     name: str
     first: str
     second: str
-    count: str
+    counted: str
 
 
 def _both(table: EdgeTable) -> list[_Table]:
@@ -221,9 +224,9 @@ async def _finish(connection: asyncpg.Connection, tables: Iterator[_Table]) -> N
     for table in tables:
         await _add_key(connection, table)
         await connection.execute(f"VACUUM (ANALYZE) {ddl.quoted(table.name)}")
-        if table.count:
+        if table.counted:
             await _fill_count(connection, table)
-            await connection.execute(f"VACUUM (ANALYZE) {ddl.quoted(table.count)}")
+            await connection.execute(f"VACUUM (ANALYZE) {ddl.quoted(table.counted)}")
 
 
 async def _add_key(connection: asyncpg.Connection, table: _Table) -> None:
@@ -240,9 +243,9 @@ async def _add_key(connection: asyncpg.Connection, table: _Table) -> None:
 
 async def _fill_count(connection: asyncpg.Connection, table: _Table) -> None:
     async with connection.transaction():
-        await connection.execute(f"TRUNCATE {ddl.quoted(table.count)}")
+        await connection.execute(f"TRUNCATE {ddl.quoted(table.counted)}")
         await connection.execute(
-            f"INSERT INTO {ddl.quoted(table.count)} (id, value)"
+            f"INSERT INTO {ddl.quoted(table.counted)} (id, value)"
             f" SELECT {ddl.quoted(table.first)}, count(*) FROM {ddl.quoted(table.name)}"
             " WHERE live GROUP BY 1 ORDER BY 1"
         )

@@ -13,14 +13,18 @@ import pytest
 from millrace.log.memory import MemoryLog
 from millrace.log.partitioner import key_of
 from millrace.settings import Settings
+from millrace.stores.changes import EdgeChange
+from millrace.stores.edge_columns import EdgeColumns
 from millrace.stores.postgres import PostgresStore
+from millrace.stores.postgres_beside import LOADING, Beside, connect
+from millrace.stores.postgres_load import EdgeLoad
 from millrace.views import VIEW_BY_NAME, likes
 from millrace.views.likes import LIKES
 from streams.projection import Projection
 from streams.replay import Wanted, replay_view, roll_back
 from tests import histories
 from tests.histories import History, write
-from tests.replay_world import PlainOpener, ReplayWorld
+from tests.replay_world import LOG_ID, PlainOpener, ReplayWorld
 from tests.replayed import view_differences
 
 SWITCHES = 20
@@ -196,3 +200,32 @@ async def test_a_replay_that_ends_at_any_step_goes_on(world: ReplayWorld, name: 
         wanted |= {"copying", "keys and counts", "applying what came again"}
     assert wanted <= {step for step, _ in stops.seen}
     assert await view_differences(view, world.store, await world.in_memory(view)) == []
+
+
+async def test_a_load_that_goes_on_knows_also_the_pairs_that_were_put_by(
+    world: ReplayWorld,
+) -> None:
+    """What was put by may be known by nothing else: another pair had its bit, of so many bits. With
+    others, as many as the events are now, that one has another.
+    """
+    await world.project(VIEW)
+    async with Beside.open(world.settings, VIEW.schema) as beside:
+        await beside.create({"likes": histories.PARTITIONS}, LOG_ID, LOADING)
+        async with EdgeLoad.open(beside, events=10) as load:
+            await load.begin()
+            await load.put({"likes": _liked(MEDIA_ID, number=5)}, {("likes", 0): 5}, [])
+        connection = await connect(world.settings, schema=beside.schema)
+        await connection.execute("DELETE FROM likes")
+        await connection.execute("DELETE FROM likes_by_user")
+        await connection.execute(
+            "INSERT INTO replay_again_likes VALUES ($1, 1, true, 5, 5, 0)", MEDIA_ID
+        )
+        await connection.close()
+        async with EdgeLoad.open(beside, events=1_000_000) as load:
+            await load.begin()
+            await load.put({"likes": _liked(MEDIA_ID, number=9)}, {("likes", 0): 9}, [])
+            assert await load.again() == 2
+
+
+def _liked(media_id: int, number: int) -> EdgeColumns:
+    return EdgeColumns.of([EdgeChange("likes", media_id, 1, True, number, number, 0)])

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from cli import replay as command
+from millrace import collector
 from millrace.errors import MillraceError
 from millrace.settings import Settings
 from streams.replay import Wanted
@@ -31,7 +32,7 @@ def test_a_view_that_differs_keeps_none_after_it_waiting(
     kinds = {"a": "a differs", "b": "", "c": "c differs"}
     made = {name: kind(name, replayed, said) for name, said in kinds.items()}
     monkeypatch.setattr(command, "KINDS", made)
-    monkeypatch.setattr(command.collector, "settle", lambda _: None)
+    monkeypatch.setattr(collector, "settle", lambda _: None)
     monkeypatch.setattr(command, "settings_of_running", lambda _: Settings())
     with pytest.raises(MillraceError, match="a differs; c differs"):
         command.replay(["all"], data=tmp_path)

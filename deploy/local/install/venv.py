@@ -33,7 +33,9 @@ import sys
 
 from cli.main import app
 
-sys.exit(app())
+# A process that it spawns imports it, too.
+if __name__ == "__main__":
+    sys.exit(app())
 """
 
 
