@@ -208,6 +208,20 @@ async def test_workers_have_no_part_in_the_servers_priority(cleaner: Cleaner) ->
     assert worker.nice() >= 0
 
 
+async def test_workers_of_a_server_of_first_turn_have_none(cleaner: Cleaner) -> None:
+    first = os.sched_param(os.sched_get_priority_min(os.SCHED_RR))
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, first)
+    except PermissionError:
+        pytest.skip("real time wants root, or CAP_SYS_NICE")
+    try:
+        await clean(cleaner, JPEG)
+        (worker,) = workers()
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    assert os.sched_getscheduler(worker.pid) == os.SCHED_OTHER
+
+
 async def test_no_worker_outlives_close(cleaner: Cleaner) -> None:
     await asyncio.gather(clean(cleaner, JPEG), clean(cleaner, JPEG))
     await cleaner.close()
