@@ -194,9 +194,9 @@ class Settings(BaseSettings):
     grpc_streams_max: int = 1_000
     grpc_message_bytes_max: int = Field(default=2 * 1024 * 1024, gt=1024 * 1024)
     grpc_calls_max: int = 2_000
-    admission_delay_ms: int = Field(default=100, ge=0)
+    admission_delay_ms: int = Field(default=200, ge=0)
     admission_calls_start: int = Field(default=200, ge=1)
-    admission_calls_min: int = Field(default=16, ge=1)
+    admission_calls_min: int = Field(default=48, ge=1)
     admission_heard_ms: int = Field(default=50, ge=1)
     admission_interval_ms: int = Field(default=100, ge=1)
     grpc_idle_max_s: int = 600
