@@ -306,6 +306,8 @@ class Fanout(Process):
         watch = NodeWatch(self.parts.settings.node_silent_s)
         self.delivery = Delivery(feeds, dead, self.clock, watch)
         self._chunks: dict[str, asyncio.Queue[list[Any]]] = {}
+        # Stored positions tell that nobody is behind, though who begins may have to step back.
+        self.placed = False
         return {
             "planner": fanout.plan(self.parts),
             "chunks": self._read(),
@@ -328,12 +330,14 @@ class Fanout(Process):
 
     async def _place(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """What was read before is dropped, as by Faust; what is being delivered goes on."""
+        self.placed = False
         saved = {one: self.world.feeds.saved("delivery", one) for one in partitions}
         positions = await self.delivery.start_positions(partitions)
         self.world.met["delivery stepped back"] += any(positions[one] < saved[one] for one in saved)
         for queue in self._chunks.values():
             while not queue.empty():
                 queue.get_nowait()
+        self.placed = True
         return positions
 
     async def _deliver(self, lane: str) -> None:

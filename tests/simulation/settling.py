@@ -3,6 +3,7 @@
 from millrace.views import VIEWS
 from social.log.v1.feed_pb2 import FeedMark
 from tests.simulation.loop import TURNS_MAX
+from tests.simulation.process import Fanout
 from tests.simulation.world import GROUPS, PARTITIONS, RECORDS_MAX, World
 
 STEP_S = 0.5
@@ -56,6 +57,9 @@ def behind(world: World) -> str:
                 at = world.views.position(view, (topic, partition))
                 if at < world.log.end(topic, partition):
                     return f"view {view} is at {at} of {topic}/{partition}"
+    for process in world.processes.values():
+        if isinstance(process, Fanout) and not process.placed:
+            return f"{process.name} does not know where to begin"
     planned = _planned(world)
     for partition in range(PARTITIONS):
         if planned.get(partition, 0) < world.log.end("media", partition):

@@ -110,3 +110,23 @@ def test_what_a_planner_is_given_again_promises_nothing_new() -> None:
             ]
         ).failure
     assert failure is None
+
+
+def test_who_does_not_know_where_to_begin_yet_has_not_caught_up() -> None:
+    """By the stored positions nothing is left to deliver, until it has stepped back."""
+    with quietly():
+        failure = play(
+            [
+                ("client", "post", 1, 1, 2),
+                ("client", "follow", 3, 1),
+                ("settle",),
+                ("pass", 0.9),
+                ("forget", 10.0),
+                ("pass", 0.3),
+                ("run", "fanout 1", "positions", 1000),
+                ("start", "fanout 1"),
+                ("fault", "fanout 1", "feeds", "after", 3),
+                ("run", "fanout 1", "chunks", 1000),
+            ]
+        ).failure
+    assert failure is None
