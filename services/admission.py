@@ -34,8 +34,8 @@ URGENT = frozenset(
 )
 
 # One RPC takes at most this share of the places, so that a store that only it reads does not
-# take all of them.
-_SHARE_MAX = 0.5
+# take all of them; where there are few, the other, since they are what it does not go below.
+_SHARE_MAX, _SHARE_OF_FEW = 0.5, 0.75
 # Above this share of late calls the limit falls, below the other it may rise.
 _LATE_MANY, _LATE_FEW = 0.5, 0.25
 _FALL, _RISE = 0.8, 1.1
@@ -89,7 +89,7 @@ class Admission:
         kind = self._kind(path)
         # Who was let in begins when gRPC has received his request.
         taken = self.running + self._entering
-        share = max(self.limit * _SHARE_MAX, self._least)
+        share = max(self.limit * _SHARE_MAX, min(self.limit, self._least) * _SHARE_OF_FEW)
         admitted = taken < self.limit and kind.running < share
         self._full |= not admitted
         admitted |= kind.urgent and taken < 2 * self.limit

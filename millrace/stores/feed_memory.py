@@ -138,6 +138,11 @@ class MemoryFeedStore:
             raise TablesGone(f"the feed store has no table {name}")
         return self._rows[name]
 
+    @property
+    def generation(self) -> int:
+        """Of the node: one more after each crash."""
+        return self._generation
+
     async def generations(self) -> dict[str, NodeSeen]:
         self._answers()
         self._heartbeat += 1

@@ -316,6 +316,12 @@ class Fanout(Process):
             "positions": self._keep(),
         }
 
+    @property
+    def knows_where_to_begin(self) -> bool:
+        """Since a node came back, too: until it has looked, nothing seems to be left to do."""
+        known = self.delivery.watch.to_record_first(())
+        return self.placed and set(known.values()) == {self.world.feeds.generation}
+
     async def _read(self) -> None:
         reader = self.parts.log.group_reader("fanout", (SMALL, LARGE), self._place)
         while True:

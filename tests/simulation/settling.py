@@ -58,7 +58,7 @@ def behind(world: World) -> str:
                 if at < world.log.end(topic, partition):
                     return f"view {view} is at {at} of {topic}/{partition}"
     for process in world.processes.values():
-        if isinstance(process, Fanout) and not process.placed:
+        if isinstance(process, Fanout) and not process.knows_where_to_begin:
             return f"{process.name} does not know where to begin"
     planned = _planned(world)
     for partition in range(PARTITIONS):

@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulation.history import draw, play
 from tests.simulation.run import keep, quietly, run, shrunk, story
+from tests.simulation.world import Action
 
 SEEDS = (1, 2, 3)
 STEPS = 5_000
@@ -112,21 +113,32 @@ def test_what_a_planner_is_given_again_promises_nothing_new() -> None:
     assert failure is None
 
 
-def test_who_does_not_know_where_to_begin_yet_has_not_caught_up() -> None:
+BEGINNINGS: list[list[Action]] = [
+    # The answer that tells where to begin gets lost, and it waits before it asks again.
+    [
+        ("forget", 10.0),
+        ("pass", 0.3),
+        ("run", "fanout 1", "positions", 1000),
+        ("start", "fanout 1"),
+        ("fault", "fanout 1", "feeds", "after", 3),
+        ("run", "fanout 1", "chunks", 1000),
+    ],
+    # The log is away when partitions are shared anew, and nobody looks at the nodes meanwhile.
+    [
+        ("fault", "fanout 1", "log", "before", 1),
+        ("share", "fanout", 5, True),
+        ("run", "fanout 1", "chunks", 1000),
+        ("forget", 10.0),
+    ],
+]
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_who_does_not_know_where_to_begin_yet_has_not_caught_up(
+    beginning: list[Action],
+) -> None:
     """By the stored positions nothing is left to deliver, until it has stepped back."""
+    posted: list[Action] = [("client", "post", 1, 1, 2), ("client", "follow", 3, 1), ("settle",)]
     with quietly():
-        failure = play(
-            [
-                ("client", "post", 1, 1, 2),
-                ("client", "follow", 3, 1),
-                ("settle",),
-                ("pass", 0.9),
-                ("forget", 10.0),
-                ("pass", 0.3),
-                ("run", "fanout 1", "positions", 1000),
-                ("start", "fanout 1"),
-                ("fault", "fanout 1", "feeds", "after", 3),
-                ("run", "fanout 1", "chunks", 1000),
-            ]
-        ).failure
+        failure = play([*posted, ("pass", 0.9), *beginning]).failure
     assert failure is None

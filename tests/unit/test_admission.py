@@ -139,13 +139,19 @@ def test_it_falls_when_nothing_ends() -> None:
     assert made.admission.running == 0
     made.clock.advance(100)
     made.interval(LIKE, 500, 0.01)
-    assert made.interval(LIKE, 500, 0.01) >= 8
+    assert made.interval(LIKE, 500, 0.01) >= 6  # three quarters of the least
 
 
 def test_one_rpc_takes_half_of_the_places_and_leaves_the_rest() -> None:
     made = calm()
     assert made.enter(FEED, 500) == 50
     assert made.enter(LIKE, 500) == 50
+
+
+def test_one_rpc_that_hangs_leaves_places_where_there_are_fewest() -> None:
+    made = door(admission_calls_min=48, admission_calls_start=48)
+    assert made.enter(FEED, 500) == 36
+    assert made.enter(LIKE, 500) == 12
 
 
 def test_the_only_rpc_gets_all_the_work_that_there_is() -> None:
