@@ -186,7 +186,8 @@ def judge(rpc: Rpc, outcome: Outcome, *, own_deadline: bool = False) -> Outcome:
     """`own_deadline`: the client may end the call himself, with no details."""
     if outcome.ok:
         return outcome
-    if own_deadline and outcome.message == _CLIENTS_OWN:
+    # The client also says so of a write that meets the end of its call (docs/upstream.md).
+    if (own_deadline or rpc.takes_stream) and outcome.message == _CLIENTS_OWN:
         return outcome
     assert not _OUR_INSIDES.search(outcome.message), f"{rpc.name}: {outcome}"
     assert outcome.code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN), (
