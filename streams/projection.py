@@ -5,7 +5,7 @@ one batch, the next one is read and projected while the store is at work on this
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -158,9 +158,12 @@ class Projection:
 
     async def _applied(self, taken: Sequence[_Taken]) -> tuple[int, bool]:
         """How many events, and whether a position had moved: what is left is another's then."""
-        size, applied, delay_s = len(taken), 0, RETRY_FIRST_S
+        size, applied, delay_s, away = len(taken), 0, RETRY_FIRST_S, False
         while True:
             try:
+                if away:
+                    await self._look_again({one.place for one in taken})
+                    away = False
                 # Once: a dead letter that is written is not written again on a retry, and halves
                 # that are applied are not applied again: positions would fall.
                 await self._project([one for one in taken if not one.projected])
@@ -173,6 +176,19 @@ class Projection:
                 # A store that is slow gets less at a time: something is always done for good.
                 size = max(size // 4, EVENTS_AT_ONCE_MIN)
                 delay_s = await self._wait(error, delay_s)
+                away = True
+
+    async def _look_again(self, places: Set[TopicPartition]) -> None:
+        """Raises PositionMoved where the store, back again, stands elsewhere: it may have taken
+        what it did not answer, or lost it.
+        """
+        async with self._applying:
+            stored = await self.store.positions(self.view.name)
+            if self.went_back is not None:
+                await self.went_back()
+            for place in places & self.at.keys():
+                if place not in stored or stored[place].position != self.at[place]:
+                    raise PositionMoved(f"{self.view.name} stands elsewhere than it did")
 
     async def _apply_some(self, taken: Sequence[_Taken], size: int) -> int:
         """How many of what is new and still ours; 0 when nothing is left."""

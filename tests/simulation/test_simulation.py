@@ -113,6 +113,29 @@ def test_what_a_planner_is_given_again_promises_nothing_new() -> None:
     assert failure is None
 
 
+def test_a_store_that_was_away_is_looked_at_before_anything_is_tried_again() -> None:
+    """A batch is committed and its answer lost; the view is put back to just before the batch while
+    the worker waits. Tried again at once, it would catch up before anybody saw that it fell.
+    """
+    with quietly():
+        failure = play(
+            [
+                ("copy", "backup"),
+                ("run", "projector 1", "progress", 1000),
+                ("run", "projector 1", "follows", 5),
+                ("pass", 70.0),
+                ("client", "unfollow", 4, 2),
+                ("run", "projector 1", "progress", 1000),
+                ("fault", "projector 1", "views", "late", 8),
+                ("run", "projector 1", "follows", 1000),
+                ("pass", 70.0),
+                ("run", "projector 2", "progress", 1000),
+                ("restore", "backup"),
+            ]
+        ).failure
+    assert failure is None
+
+
 BEGINNINGS: list[list[Action]] = [
     # The answer that tells where to begin gets lost, and it waits before it asks again.
     [
