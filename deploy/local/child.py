@@ -11,6 +11,7 @@ the launcher does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import signal
@@ -35,7 +36,8 @@ class Child:
 
     `ready` makes a real request and returns when it was answered; whatever it raises means
     "not yet". `prepare` runs before every start and may be repeated (folders, configuration).
-    A child starts when all of `depends_on` are ready, and stops before they do.
+    A child starts when all of `depends_on` are ready, and stops before they do. `nice`: its
+    niceness; below 0 where the system allows it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Child:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     user: int | None = None  # uid; None: the launcher's
+    nice: int = 0
     depends_on: tuple[str, ...] = ()
     on_death: OnDeath | None = None  # None: as the stack's settings say
     stop_signal: signal.Signals = signal.SIGTERM
@@ -56,7 +59,7 @@ class Child:
 async def start(child: Child, log: Path) -> asyncio.subprocess.Process:
     """The running child, its output appended to `log`."""
     with log.open("ab") as out:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *bound_argv(child.argv, user=child.user, death_signal=child.death_signal),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -65,6 +68,18 @@ async def start(child: Child, log: Path) -> asyncio.subprocess.Process:
             cwd=child.cwd,
             start_new_session=True,
         )
+    if child.nice:
+        _give_priority(process.pid, child.nice)
+    return process
+
+
+def _give_priority(pid: int, nice: int) -> None:
+    """Before it has threads, which inherit it. Linux divides the cores among sessions first, and
+    each child has its own.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 class CommandFailed(Exception):

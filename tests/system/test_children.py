@@ -152,6 +152,15 @@ async def test_one_child_can_be_stopped_started_and_killed(
     assert (tmp_path / "story").read_text().splitlines().count("child starts") == 3
 
 
+async def test_a_child_has_the_niceness_that_it_asks_for(
+    settings: StackSettings, shell: Callable[..., Child], told: list[str]
+) -> None:
+    async with LocalStack(settings, report=told.append) as stack:
+        stack.add(shell("nice", nice=5))
+        await stack.wait_all_ready()
+        assert psutil.Process(stack.status().pid("nice")).nice() == os.nice(0) + 5
+
+
 async def test_serve_returns_what_the_work_returned(settings: StackSettings) -> None:
     async def work() -> int:
         return 42

@@ -16,6 +16,9 @@ _USUAL_PORT = 9092
 _USUAL_CONTROLLER_PORT = 9093
 # Fixed, because a cluster id only has to differ where clusters could meet.
 _CLUSTER_ID = "bWlsbHJhY2UtbG9jYWwtMQ"
+# As the gRPC processes have (MILLRACE_GRPC_NICE): each write waits for both, and a broker that they
+# starve made answers take three times as long (docs/overload.md).
+_NICE = -15
 _HERE = Path(__file__).parent
 
 
@@ -47,6 +50,7 @@ def child(
         prepare=prepare,
         ready=lambda: _answer(port),
         cwd=folder,
+        nice=_NICE,
     )
     return server, {"kafka_bootstrap": f"{LOOPBACK}:{port}"}
 
