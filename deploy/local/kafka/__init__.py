@@ -17,7 +17,7 @@ _USUAL_CONTROLLER_PORT = 9093
 # Fixed, because a cluster id only has to differ where clusters could meet.
 _CLUSTER_ID = "bWlsbHJhY2UtbG9jYWwtMQ"
 # As the gRPC processes have (MILLRACE_GRPC_NICE): each write waits for both, and a broker that they
-# starve made answers take three times as long (docs/overload.md).
+# starve made answers take more than twice as long (docs/overload.md).
 _NICE = -15
 _HERE = Path(__file__).parent
 
