@@ -5,10 +5,40 @@ kept, and nothing here raises for it. What must not be lost is in the log.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 # memcached takes a larger one for a date.
 TTL_S_MAX = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who looked, found nothing fresh, and is the one to fill it. `cas` and `life` are the cache's:
+    what the value was then, and since when the server must have been up.
+    """
+
+    cas: int
+    life: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """`value`: None where nothing is kept; `stale`: it was invalidated since it was filled;
+    `lease`: the caller is asked to fill it, and nobody else is.
+    """
+
+    value: bytes | None
+    stale: bool
+    lease: Lease | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What the winner of `lease` read; not empty."""
+
+    lease: Lease
+    value: bytes
 
 
 class Cache(Protocol):
@@ -28,5 +58,22 @@ class Cache(Protocol):
         """Each amount, above 0, on its counter; the sums. A new counter starts at 0 and lives for
         `ttl_s`. Sums that are not known are left out, though an amount may have been added.
         """
+
+    async def look_many(
+        self, keys: Sequence[bytes], *, lease_s: int, early_s: int
+    ) -> dict[bytes, Look]:
+        """All that the cache has an answer for, kept or not. A lease is for the first who finds
+        nothing, something stale, or what has fewer than `early_s` to live; the next one is asked
+        after an invalidation, or, where nothing was kept, after `lease_s`.
+        """
+
+    async def fill_many(self, fills: Mapping[bytes, Fill], *, ttl_s: int) -> None:
+        """Each lands in place of what its lease was won for. Where that was invalidated since, it
+        lands stale, for as long as that lives; where it was deleted, set, evicted, or lost in a
+        restart, not at all. An empty value is a Bug.
+        """
+
+    async def invalidate_many(self, keys: Sequence[bytes], *, stale_s: int) -> None:
+        """What is kept is stale from now on and lives for `stale_s`; who looks next may fill it."""
 
     async def close(self) -> None: ...

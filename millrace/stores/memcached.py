@@ -8,15 +8,16 @@ Bound:  `memcached_connections_max`; `memcached_timeout_ms` a call, waiting for 
         included; `memcached_batch_max` commands at once, more go in turns
 Fails:  as an empty cache (`cache_port`); after `memcached_failures_max` failures in a row the
         server is passed over for `memcached_pause_s`
-Not:    several servers, leases
+Not:    several servers
 """
 
 import asyncio
 import re
 from asyncio import StreamReader
-from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from aiomcache.pool import Connection, MemcachePool
 
@@ -26,7 +27,7 @@ from millrace.observe import metrics
 from millrace.observe.logs import logger
 from millrace.settings import Settings
 from millrace.stores.breaker import Breaker
-from millrace.stores.cache_port import TTL_S_MAX
+from millrace.stores.cache_port import TTL_S_MAX, Fill, Lease, Look
 
 log = logger("millrace.stores.memcached")
 
@@ -57,7 +58,7 @@ class Connections(MemcachePool):
     """aiomcache's pool, whose connections are clean or closed, and whose callers take turns.
 
     Without the turns, somebody who waits for a connection that is closed instead of given back
-    would wait for ever.
+    would wait for ever. `made`: how many there have been; each has its number among them.
     """
 
     def __init__(self, host: str, port: int, size: int) -> None:
@@ -65,6 +66,11 @@ class Connections(MemcachePool):
             host, port, minsize=size, maxsize=size, conn_args={"limit": _LINE_BYTES_MAX}
         )
         self._turns = asyncio.Semaphore(size)
+        self._numbers: WeakKeyDictionary[asyncio.StreamWriter, int] = WeakKeyDictionary()
+        self.made = 0
+
+    def number(self, connection: Connection) -> int:
+        return self._numbers[connection.writer]
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Connection]:
@@ -78,6 +84,13 @@ class Connections(MemcachePool):
                 connection.writer.transport.abort()
                 raise
             self.release(connection)
+
+    async def _create_new_conn(self) -> Connection | None:
+        connection = await super()._create_new_conn()
+        if connection is not None:
+            self.made += 1
+            self._numbers[connection.writer] = self.made
+        return connection
 
 
 class Memcached:
@@ -138,26 +151,72 @@ class Memcached:
         )
         return sums
 
+    async def look_many(
+        self, keys: Sequence[bytes], *, lease_s: int, early_s: int
+    ) -> dict[bytes, Look]:
+        terms = b"v c k N%d R%d" % (_checked_ttl(lease_s), early_s)
+        commands = [b"mg %b %b\r\n" % (_checked(key), terms) for key in dict.fromkeys(keys)]
+        asked, found = set(keys), dict[bytes, Look]()
+
+        async def look(connection: Connection) -> None:
+            # Before anything is sent: every connection that counts was open when a lease was won.
+            life = self._connections.made
+
+            def take(reply: _Reply) -> None:
+                found[_key_of(reply, asked)] = _look_of(reply, life)
+
+            await self._send(connection, commands, take)
+
+        if commands:
+            await self._exchange(look)
+        return found
+
+    async def fill_many(self, fills: Mapping[bytes, Fill], *, ttl_s: int) -> None:
+        """The numbers of compare-and-set begin anew when a server restarts, and one that was won
+        before may fit by chance. So a fill takes a connection that was open when its lease was
+        won, and has been since; else it is not sent.
+        """
+        ttl_s = _checked_ttl(ttl_s)
+        if any(not fill.value for fill in fills.values()):
+            raise Bug("an empty value cannot be told from none")
+        commands = {
+            key: b"ms %b %d T%d C%d I q\r\n%b\r\n"
+            % (_checked(key), len(fill.value), ttl_s, fill.lease.cas, fill.value)
+            for key, fill in fills.items()
+            if len(fill.value) <= self._value_bytes_max
+        }
+
+        async def fill(connection: Connection) -> None:
+            number = self._connections.number(connection)
+            sent = [line for key, line in commands.items() if number <= fills[key].lease.life]
+            await self._send(connection, sent)
+
+        if commands:
+            await self._exchange(fill)
+
+    async def invalidate_many(self, keys: Sequence[bytes], *, stale_s: int) -> None:
+        stale_s = _checked_ttl(stale_s)
+        await self._pipelined([b"md %b I T%d q\r\n" % (_checked(key), stale_s) for key in keys])
+
     async def close(self) -> None:
         await self._connections.clear()
 
     async def _pipelined(
         self, commands: Sequence[bytes], take: Callable[[_Reply], None] | None = None
     ) -> None:
-        """Send all, give every reply to `take`. Whatever fails ends it, as if nothing was said."""
-        if not commands:
-            return
+        """Send all, give every reply to `take`."""
+        if commands:
+            await self._exchange(lambda connection: self._send(connection, commands, take))
+
+    async def _exchange(self, ask: Callable[[Connection], Awaitable[None]]) -> None:
+        """Whatever fails ends it, as if nothing was said."""
         if not self._breaker.admits():
             metrics.CACHE_CALLS.labels("passed over").inc()
             return
         outcome = "cancelled"
         try:
             async with asyncio.timeout(self._timeout_s), self._connections.one() as connection:
-                for start in range(0, len(commands), self._batch_max):
-                    batch = commands[start : start + self._batch_max]
-                    # No drain: replies are read while the rest of the batch is still being sent.
-                    connection.writer.write(b"".join((*batch, _END)))
-                    await self._read(connection.reader, take)
+                await ask(connection)
             outcome = "answered"
         except TimeoutError:
             outcome = "late"
@@ -167,6 +226,18 @@ class Memcached:
             outcome = "garbled"
         finally:
             self._judge(outcome)
+
+    async def _send(
+        self,
+        connection: Connection,
+        commands: Sequence[bytes],
+        take: Callable[[_Reply], None] | None = None,
+    ) -> None:
+        for start in range(0, len(commands), self._batch_max):
+            batch = commands[start : start + self._batch_max]
+            # No drain: replies are read while the rest of the batch is still being sent.
+            connection.writer.write(b"".join((*batch, _END)))
+            await self._read(connection.reader, take)
 
     async def _read(self, reader: StreamReader, take: Callable[[_Reply], None] | None) -> None:
         while (reply := await self._reply(reader)).code != b"MN":
@@ -204,6 +275,14 @@ def _key_of(reply: _Reply, asked: Container[bytes]) -> bytes:
     if reply.code != b"VA" or reply.key not in asked:
         raise _BrokenReply("a reply to another call")
     return reply.key
+
+
+def _look_of(reply: _Reply, life: int) -> Look:
+    told = {flag[:1]: flag[1:] for flag in reply.flags}
+    if not _DIGITS.fullmatch(told.get(b"c", b"")):
+        raise _BrokenReply("a value without its number")
+    lease = Lease(int(told[b"c"]), life) if b"W" in told else None
+    return Look(reply.value or None, b"X" in told, lease)
 
 
 def _checked(key: bytes) -> bytes:

@@ -1,42 +1,26 @@
 """The cache, real and in memory; and that no call of the real one ever reads another's reply."""
 
 import asyncio
-import os
 import random
 import signal
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiomcache
 import psutil
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.local import binaries
 from deploy.local.status import StackStatus
 from millrace.clock import ManualClock, SystemClock
 from millrace.errors import Bug
-from millrace.settings import Settings
 from millrace.stores.breaker import Breaker
 from millrace.stores.cache_port import TTL_S_MAX, Cache
 from millrace.stores.memcached import Memcached
 from millrace.stores.memcached_memory import MemoryCache
+from tests.memcached_server import free_port, opened, own_memcached
 
-PATIENT_MS = 5_000
 CANCELLATIONS = 1_000
 KEYS = 40
-
-
-@asynccontextmanager
-async def opened(address: str, **changed: float) -> AsyncIterator[Memcached]:
-    given = {"memcached_timeout_ms": PATIENT_MS, "memcached_pause_s": 0.0, **changed}
-    cache = Memcached(Settings(memcached_address=address, **given), SystemClock())  # type: ignore[arg-type]
-    try:
-        yield cache
-    finally:
-        await cache.close()
 
 
 @pytest.fixture(params=["memory", "memcached"])
@@ -152,27 +136,6 @@ async def test_aiomcache_itself_still_gives_replies_to_the_wrong_caller(
 
 
 # --- a server that fails ----------------------------------------------------------------------
-
-
-@contextmanager
-def own_memcached(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    program = binaries.memcached()
-    assert program is not None
-    server = subprocess.Popen(
-        (str(program), "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "16", "-t", "1"),
-        user="nobody" if os.geteuid() == 0 else None,
-    )
-    try:
-        yield server
-    finally:
-        server.kill()
-        server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def until_it_keeps(cache: Cache, key: bytes) -> None:

@@ -1,0 +1,45 @@
+"""Clients of memcached, and servers of a test's own, which it may stop and kill."""
+
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from deploy.local import binaries
+from millrace.clock import SystemClock
+from millrace.settings import Settings
+from millrace.stores.memcached import Memcached
+
+PATIENT_MS = 5_000
+
+
+@asynccontextmanager
+async def opened(address: str, **changed: float) -> AsyncIterator[Memcached]:
+    given = {"memcached_timeout_ms": PATIENT_MS, "memcached_pause_s": 0.0, **changed}
+    cache = Memcached(Settings(memcached_address=address, **given), SystemClock())  # type: ignore[arg-type]
+    try:
+        yield cache
+    finally:
+        await cache.close()
+
+
+@contextmanager
+def own_memcached(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    program = binaries.memcached()
+    assert program is not None
+    server = subprocess.Popen(
+        (str(program), "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "16", "-t", "1"),
+        user="nobody" if os.geteuid() == 0 else None,
+    )
+    try:
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
