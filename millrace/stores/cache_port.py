@@ -47,7 +47,7 @@ class Cache(Protocol):
     """
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Those that are there."""
+        """Those that are there. Not for keys under leases: it takes one, and nobody fills."""
 
     async def set_many(self, values: Mapping[bytes, bytes], *, ttl_s: int) -> None:
         """A value above `memcached_value_bytes_max` is not kept."""

@@ -37,7 +37,11 @@ class MemoryCache:
         self._life += 1
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        return {key: item.value for key in keys if (item := self._get(key)) is not None}
+        found = {key: item for key in keys if (item := self._get(key)) is not None}
+        # memcached gives the lease of what is stale to any read.
+        stale = {key: replace(item, leased=True) for key, item in found.items() if item.stale}
+        self._kept.update(stale)
+        return {key: item.value for key, item in found.items()}
 
     async def set_many(self, values: Mapping[bytes, bytes], *, ttl_s: int) -> None:
         for key, value in values.items():

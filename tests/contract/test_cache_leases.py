@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 
@@ -129,6 +130,56 @@ async def test_where_the_winner_died_the_next_is_asked(cache: Cache, key: bytes)
     async with asyncio.timeout(20):
         while (await look(cache, key)).lease is None:
             await asyncio.sleep(0.1)
+
+
+async def test_a_plain_read_takes_the_lease(cache: Cache, key: bytes) -> None:
+    await fill(cache, key, await won(cache, key), b"one")
+    await cache.invalidate_many([key], stale_s=LEASE_S)
+    assert await cache.get_many([key]) == {key: b"one"}
+    assert await look(cache, key) == Look(b"one", stale=True, lease=None)
+
+
+DOINGS = ["look", "look", "fill", "fill", "invalidate", "delete", "set", "get"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_the_twin_does_what_memcached_does(stack: StackStatus, key: bytes, seed: int) -> None:
+    dice, twin = random.Random(seed), MemoryCache(SystemClock())
+    leases: list[tuple[Lease, Lease]] = []
+    async with opened(str(stack.settings["memcached_address"])) as real:
+        for step in range(60):
+            doing = dice.choice(DOINGS)
+            if doing == "fill" and leases:
+                value, ttl_s = b"%d" % step, dice.choice((20, TTL_S))
+                for_real, for_twin = dice.choice(leases)
+                await fill(real, key, for_real, value, ttl_s)
+                await fill(twin, key, for_twin, value, ttl_s)
+                continue
+            ours, theirs = await done(real, key, doing), await done(twin, key, doing)
+            if isinstance(ours, Look) and isinstance(theirs, Look):
+                if ours.lease and theirs.lease:
+                    leases.append((ours.lease, theirs.lease))
+                ours, theirs = without_numbers(ours), without_numbers(theirs)
+            assert ours == theirs, f"step {step}: {doing}"
+
+
+async def done(cache: Cache, key: bytes, doing: str) -> object:
+    match doing:
+        case "look":
+            return (await cache.look_many([key], lease_s=60, early_s=EARLY_S))[key]
+        case "get":
+            return await cache.get_many([key])
+        case "invalidate":
+            await cache.invalidate_many([key], stale_s=60)
+        case "delete":
+            await cache.delete_many([key])
+        case "set":
+            await cache.set_many({key: b"set"}, ttl_s=TTL_S)
+    return None
+
+
+def without_numbers(found: Look) -> tuple[bytes | None, bool, bool]:
+    return found.value, found.stale, found.lease is not None
 
 
 async def test_an_empty_value_is_a_bug_of_ours(cache: Cache, key: bytes) -> None:
