@@ -64,16 +64,20 @@ class Cache(Protocol):
     ) -> dict[bytes, Look]:
         """All that the cache has an answer for, kept or not. A lease is for the first who finds
         nothing, something stale, or what has fewer than `early_s` to live; the next one is asked
-        after an invalidation, or, where nothing was kept, after `lease_s`.
+        after an invalidation, or when what was kept has ended: nothing, after `lease_s`.
         """
 
     async def fill_many(self, fills: Mapping[bytes, Fill], *, ttl_s: int) -> None:
-        """Each lands in place of what its lease was won for. Where that was invalidated since, it
-        lands stale, for as long as that lives; where it was deleted, set, evicted, or lost in a
-        restart, not at all. An empty value is a Bug.
+        """Each lands in place of what its lease was won for. Where anything else came in between
+        (an invalidation, another's fill, a value after a deletion), it lands stale, for as long as
+        that lives; where nothing is kept now, or the server has restarted, not at all. An empty
+        value is a Bug; one above `memcached_value_bytes_max` is not kept.
         """
 
     async def invalidate_many(self, keys: Sequence[bytes], *, stale_s: int) -> None:
-        """What is kept is stale from now on and lives for `stale_s`; who looks next may fill it."""
+        """What is kept is stale from now on and lives for `stale_s`; who looks next may fill it.
+        A server that is slow, dead or passed over is not told, and nobody says so: who counts on
+        it bounds the age of what he serves.
+        """
 
     async def close(self) -> None: ...
