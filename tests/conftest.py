@@ -39,6 +39,7 @@ pytest_plugins = (
     "tests.contract.view_stores",
     "tests.hostile_count",
     "tests.fault_report",
+    "tests.memcached_server",
 )
 
 _START_TIMEOUT_S = 170

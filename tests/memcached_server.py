@@ -6,10 +6,16 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import pytest
+from prometheus_client import REGISTRY
+
 from deploy.local import binaries
+from deploy.local.status import StackStatus
 from millrace.clock import SystemClock
 from millrace.settings import Settings
+from millrace.stores.cache_port import Cache
 from millrace.stores.memcached import Memcached
+from millrace.stores.memcached_memory import MemoryCache
 
 PATIENT_MS = 5_000
 
@@ -43,3 +49,17 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+@pytest.fixture(params=["memory", "memcached"])
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
+    if request.param == "memory":
+        yield MemoryCache(SystemClock())
+        return
+    stack: StackStatus = request.getfixturevalue("stack")
+    async with opened(str(stack.settings["memcached_address"])) as real:
+        yield real
+
+
+def outcomes(name: str) -> float:
+    return REGISTRY.get_sample_value("millrace_cache_calls_total", {"outcome": name}) or 0

@@ -49,7 +49,7 @@ from millrace.traffic.graph import read_graph
 from millrace.views import lag
 from millrace.views.likes import LIKES
 
-# Where nobody says how many: all of it ends within six minutes.
+# Where nobody says how many: below the ten minutes that three take.
 ROUNDS = 2
 SERVERS_EACH = 2
 _GRAPH = GRAPHS / "twitch-pt.follows.gz"

@@ -189,7 +189,8 @@ class Memcached:
         async def fill(connection: Connection) -> None:
             number = self._connections.number(connection)
             sent = [line for key, line in commands.items() if number <= fills[key].lease.life]
-            await self._send(connection, sent)
+            # Asked even for nothing: what is made of the outcome counts on an answer.
+            await self._send(connection, sent or [b""])
 
         if commands:
             await self._exchange(fill)

@@ -66,9 +66,9 @@ class MemoryCache:
         return {key: self._look(key, lease_s, early_s) for key in dict.fromkeys(keys)}
 
     async def fill_many(self, fills: Mapping[bytes, Fill], *, ttl_s: int) -> None:
+        if any(not fill.value for fill in fills.values()):
+            raise Bug("an empty value cannot be told from none")
         for key, fill in fills.items():
-            if not fill.value:
-                raise Bug("an empty value cannot be told from none")
             item = self._get(key)
             if item is None or fill.lease.life != self._life or fill.lease.cas > item.cas:
                 continue

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -14,19 +15,9 @@ from millrace.errors import Bug
 from millrace.stores.cache_port import Cache, Fill, Lease, Look
 from millrace.stores.memcached import Memcached
 from millrace.stores.memcached_memory import MemoryCache
-from tests.memcached_server import free_port, opened, own_memcached
+from tests.memcached_server import free_port, opened, outcomes, own_memcached
 
 LEASE_S, EARLY_S, TTL_S = 3, 30, 300
-
-
-@pytest.fixture(params=["memory", "memcached"])
-async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
-    if request.param == "memory":
-        yield MemoryCache(SystemClock())
-        return
-    stack: StackStatus = request.getfixturevalue("stack")
-    async with opened(str(stack.settings["memcached_address"])) as real:
-        yield real
 
 
 @pytest.fixture
@@ -93,27 +84,43 @@ async def test_a_fill_that_was_overtaken_lands_stale(cache: Cache, key: bytes) -
     assert await look(cache, key) == Look(b"last", stale=False, lease=None)
 
 
-async def test_of_two_winners_the_older_does_not_undo_the_newer(cache: Cache, key: bytes) -> None:
+async def test_what_the_older_of_two_winners_fills_last_is_stale(cache: Cache, key: bytes) -> None:
     older = await won(cache, key)
     await cache.invalidate_many([key], stale_s=LEASE_S)
     newer = await won(cache, key)
     await fill(cache, key, newer, b"new")
     await fill(cache, key, older, b"old")
     found = await look(cache, key)
-    assert found.stale or found.value == b"new"
+    assert (found.value, found.stale, found.lease is None) == (b"old", True, False)
 
 
-@pytest.mark.parametrize("what", ["deleted", "set"])
-async def test_a_fill_of_what_is_gone_does_not_pass_for_fresh(
-    cache: Cache, key: bytes, what: str
-) -> None:
+async def test_a_fill_of_what_was_deleted_is_not_kept(cache: Cache, key: bytes) -> None:
     lease = await won(cache, key)
     await cache.delete_many([key])
-    if what == "set":
-        await cache.set_many({key: b"set"}, ttl_s=TTL_S)
     await fill(cache, key, lease, b"old")
     found = await look(cache, key)
-    assert found.stale or found.value == (b"set" if what == "set" else None)
+    assert (found.value, found.stale) == (None, False)
+
+
+async def test_a_fill_in_place_of_what_came_since_is_stale(cache: Cache, key: bytes) -> None:
+    lease = await won(cache, key)
+    await cache.delete_many([key])
+    await cache.set_many({key: b"set"}, ttl_s=TTL_S)
+    await fill(cache, key, lease, b"old")
+    found = await look(cache, key)
+    assert (found.value, found.stale) == (b"old", True)
+    assert found.lease is not None
+
+
+async def test_the_winner_whose_fill_was_overtaken_lands_stale_too(
+    cache: Cache, key: bytes
+) -> None:
+    older = await won(cache, key)
+    await cache.invalidate_many([key], stale_s=LEASE_S)
+    newer = await won(cache, key)
+    await fill(cache, key, older, b"old")
+    await fill(cache, key, newer, b"new")
+    assert await look(cache, key) == Look(b"new", stale=True, lease=None)
 
 
 async def test_what_has_little_time_left_is_filled_before_it_ends(cache: Cache, key: bytes) -> None:
@@ -239,6 +246,19 @@ async def test_a_connection_that_came_after_the_lease_fills_nothing(
         await cache.close()
         await fill(cache, key, lease, b"old")
         assert (await look(cache, key)).value is None
+
+
+async def test_a_fill_of_nothing_does_not_pass_for_an_answer() -> None:
+    port = free_port()
+    hanging = {"memcached_timeout_ms": 50, "memcached_failures_max": 2, "memcached_pause_s": 0.0}
+    with own_memcached(port) as server:
+        async with opened(f"127.0.0.1:{port}", **hanging) as cache:
+            await until_it_answers(cache)
+            server.send_signal(signal.SIGSTOP)
+            answered = outcomes("answered")
+            await fill(cache, b"k", Lease(cas=1, life=0), b"v")
+            assert outcomes("answered") == answered
+            server.send_signal(signal.SIGCONT)
 
 
 async def test_a_cache_that_is_away_leases_nothing(key: bytes) -> None:

@@ -3,34 +3,22 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import aiomcache
 import psutil
 import pytest
-from prometheus_client import REGISTRY
 
 from deploy.local.status import StackStatus
-from millrace.clock import ManualClock, SystemClock
+from millrace.clock import ManualClock
 from millrace.errors import Bug
 from millrace.stores.breaker import Breaker
 from millrace.stores.cache_port import TTL_S_MAX, Cache
 from millrace.stores.memcached import Memcached
-from millrace.stores.memcached_memory import MemoryCache
-from tests.memcached_server import free_port, opened, own_memcached
+from tests.memcached_server import free_port, opened, outcomes, own_memcached
 
 CANCELLATIONS = 1_000
 KEYS = 40
-
-
-@pytest.fixture(params=["memory", "memcached"])
-async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
-    if request.param == "memory":
-        yield MemoryCache(SystemClock())
-        return
-    stack: StackStatus = request.getfixturevalue("stack")
-    async with opened(str(stack.settings["memcached_address"])) as real:
-        yield real
 
 
 async def test_what_was_set_is_found_until_it_is_deleted(cache: Cache, namespace: str) -> None:
@@ -142,10 +130,6 @@ async def until_it_keeps(cache: Cache, key: bytes) -> None:
     async with asyncio.timeout(20):
         while await cache.get_many([key]) != {key: b"v"}:
             await cache.set_many({key: b"v"}, ttl_s=60)
-
-
-def outcomes(name: str) -> float:
-    return REGISTRY.get_sample_value("millrace_cache_calls_total", {"outcome": name}) or 0
 
 
 async def test_a_server_that_hangs_or_dies_is_an_empty_cache_until_it_is_back() -> None:
