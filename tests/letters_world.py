@@ -14,7 +14,7 @@ from millrace.log.dead import DeadLetters
 from millrace.log.letters import DEAD, Letter, PassedOver, read_letters
 from millrace.log.port import Appended, Log
 from millrace.relations import Edge, View
-from millrace.stores.changes import Change
+from millrace.stores.changes import Change, EdgeChange
 from millrace.stores.memory import MemoryStore
 from millrace.stores.port import EdgeRow, ViewStore
 from millrace.views import likes
@@ -50,7 +50,7 @@ class LettersWorld:
             raise PoisonEvent("not of this topic")
         if event.message.user_id in self.refused:  # type: ignore[attr-defined]
             raise PoisonEvent("refused by the test")
-        return likes.project(event)
+        return likes.VIEW.project(event)
 
     async def open(self) -> None:
         for view in self.views:
@@ -76,7 +76,7 @@ class LettersWorld:
 
         def project(event: Event) -> Sequence[Change]:
             known = (event.topic, event.partition, event.number) in passed_over
-            return () if known else likes.project(event)
+            return () if known else likes.VIEW.project(event)
 
         store, view = MemoryStore(), View("likes", (TOPIC,), project, edges=(likes.LIKES,))
         await store.open_view(view.schema, {TOPIC: self.log.partitions_of(TOPIC)}, LOG_ID)
@@ -98,7 +98,8 @@ async def edges_of(store: ViewStore, edge: Edge = likes.LIKES) -> list[EdgeRow]:
 
 
 def _project_other(event: Event) -> Sequence[Change]:
-    return [change._replace(table=OTHER.name) for change in likes.project(event)]
+    found = likes.VIEW.project(event)
+    return [one._replace(table=OTHER.name) for one in found if isinstance(one, EdgeChange)]
 
 
 async def follow_to_the_end(view: View, log: Log, store: ViewStore, clock: Clock) -> None:

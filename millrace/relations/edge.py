@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millrace.errors import InvalidRequest
+from millrace.errors import Bug, InvalidRequest
 from millrace.log.codec import Event
 from millrace.relations.entity import READ_KEYS_MAX
 from millrace.stores.changes import EdgeChange
@@ -28,6 +28,15 @@ class Edge:
     inverse: str = ""
     inverse_counted: bool = False
     limit: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises Bug for a declaration that cannot be meant."""
+        if self.owner not in ("source", "target"):
+            raise Bug(f"{self.name}: the owner is `source` or `target`, not {self.owner}")
+        if self.inverse_counted and not self.inverse:
+            raise Bug(f"{self.name}: sources are counted of an inverse only")
+        if self.limit < 0:
+            raise Bug(f"{self.name}: a limit is 0 (none) or above")
 
     @property
     def table(self) -> EdgeTable:

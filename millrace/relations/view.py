@@ -6,25 +6,11 @@ from dataclasses import dataclass
 from millrace.log.codec import Event
 from millrace.relations.edge import Edge, Timeline
 from millrace.relations.entity import Entity
+from millrace.relations.plain import PlainEdges, PlainProjection
 from millrace.stores.changes import Change
 from millrace.stores.schema import ViewSchema
 
 Project = Callable[[Event], Sequence[Change]]
-
-
-@dataclass(frozen=True, slots=True)
-class PlainEdges:
-    """How the events of a view look of which each begins or ends one pair of `edge`, so that a
-    replay may read many at once (`streams.plain_edges`).
-
-    `begins` and `ends`: two kinds of the topic's oneof `event`, with fields called as the edge's
-    two sides and `at_ms`; the key is the owner's. Says nothing about events that are wrong in any
-    way: what they mean only `project` tells.
-    """
-
-    edge: Edge
-    begins: str
-    ends: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +37,12 @@ class View:
             tuple(entity.table for entity in self.entities),
             tuple(edge.table for edge in self.edges),
         )
+
+
+def plain_view(edge: Edge, *, topic: str, begins: str, ends: str) -> View:
+    """The view of an edge whose pairs begin and end by one kind of event each, as `PlainEdges`
+    says. Raises Bug where the topic has no such events.
+    """
+    plain = PlainEdges(edge, begins, ends)
+    project = PlainProjection(plain, topic)
+    return View(edge.name, (topic,), project, edges=(edge,), plain=plain)
