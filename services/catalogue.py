@@ -10,6 +10,7 @@ from services.likes import LikesService
 from services.media import MediaService
 from services.parts import Parts
 from services.rpc import Service
+from services.saves import SavesService
 from services.users import UsersService
 from social.v1 import (
     activity_pb2,
@@ -18,6 +19,7 @@ from social.v1 import (
     follows_pb2,
     likes_pb2,
     media_pb2,
+    saves_pb2,
     users_pb2,
 )
 
@@ -27,6 +29,7 @@ _PROTOS = (
     follows_pb2,
     likes_pb2,
     comments_pb2,
+    saves_pb2,
     feed_pb2,
     activity_pb2,
 )
@@ -45,6 +48,7 @@ def services_of(parts: Parts) -> list[Service]:
         "LikesService": LikesService(parts),
         "MediaService": MediaService(parts),
         "CommentsService": CommentsService(parts),
+        "SavesService": SavesService(parts),
         "FeedService": FeedService(parts),
     }
     return [

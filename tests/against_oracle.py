@@ -22,7 +22,15 @@ import grpc
 from google.protobuf.message import Message
 
 from millrace.oracle import Answers, Impossible, Refused
-from social.v1 import comments_pb2, feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from social.v1 import (
+    comments_pb2,
+    feed_pb2,
+    follows_pb2,
+    likes_pb2,
+    media_pb2,
+    saves_pb2,
+    users_pb2,
+)
 from tests.operation_calls import Outcome, call, no_answer
 from tests.operations import APPLIED, ENDING, Operation, Operations
 from tests.oracle_differences import bare, check_broken, times
@@ -119,7 +127,7 @@ class Lane:
         raise Mismatch(f"{self._named}: a list without end: {operation}")
 
     async def look_at_all(self) -> None:
-        """Everything that there is, as one user sees it, and everybody's feed."""
+        """Everything that there is, as one user sees it, and everybody's feed and saves."""
         state = self.answers.state
         for bearer, request in list(self._looks(next(iter(self.operations.active()), ""))):
             method = request.DESCRIPTOR.name.removesuffix("Request")
@@ -132,6 +140,8 @@ class Lane:
             bearer = list(self.answers.accounts.sessions)[-1]
             feed = feed_pb2.GetFeedRequest(require_complete=True, page_size=7)
             await self.do(Operation("GetFeed", bearer, (feed,), walk=True))
+            saved = saves_pb2.ListSavedRequest(page_size=3)
+            await self.do(Operation("ListSaved", bearer, (saved,), walk=True))
 
     def _looks(self, bearer: str) -> Iterator[tuple[str, Any]]:
         state = self.answers.state

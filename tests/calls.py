@@ -9,8 +9,16 @@ from typing import Any
 import grpc
 
 from millrace.relations import View
-from millrace.views import comments, follows, likes, media, users, vault
-from social.v1 import comments_pb2, feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from millrace.views import comments, follows, likes, media, saves, users, vault
+from social.v1 import (
+    comments_pb2,
+    feed_pb2,
+    follows_pb2,
+    likes_pb2,
+    media_pb2,
+    saves_pb2,
+    users_pb2,
+)
 from tests.scenes import Scene, code_of, holder, item, texts, unpositioned, upload, user
 from tests.serving import PASSWORD, Person
 from tests.serving import new_request_id as _id
@@ -54,6 +62,12 @@ async def _deactivated(scene: Scene) -> None:
 async def _liked(scene: Scene) -> None:
     request = likes_pb2.LikeMediaRequest(request_id=_id(), media_id=scene.item)
     scene.ben = await scene.write("LikesService/LikeMedia", request, scene.ben)
+    await scene.world.process_all()
+
+
+async def _saved(scene: Scene) -> None:
+    request = saves_pb2.SaveMediaRequest(request_id=_id(), media_id=scene.item)
+    scene.ben = await scene.write("SavesService/SaveMedia", request, scene.ben)
     await scene.world.process_all()
 
 
@@ -132,6 +146,17 @@ def _likes(likers: int) -> Probe:
         listed = (await scene.ask("LikesService/ListLikers", request, viewer)).only.users
         count = (await item(scene, viewer)).likes_count
         return [one.id for one in listed] == [scene.ben.user_id] * likers and count == likers
+
+    return shown
+
+
+def _saves(saved: int) -> Probe:
+    async def shown(scene: Scene, _viewer: Person) -> bool:
+        """Only who saves sees it."""
+        viewer, request = unpositioned(scene.ben), saves_pb2.ListSavedRequest()
+        listed = (await scene.ask("SavesService/ListSaved", request, viewer)).only
+        ids = [one.id for one in listed.items]
+        return ids == [scene.item] * saved and listed.saves_count == saved
 
     return shown
 
@@ -242,6 +267,19 @@ WRITES: dict[str, Write] = {
         _likes(1),
         likes.VIEW,
     ),
+    "SavesService/SaveMedia": Write(
+        "ben",
+        lambda s: saves_pb2.SaveMediaRequest(request_id=_id(), media_id=s.item),
+        _saves(1),
+        saves.VIEW,
+    ),
+    "SavesService/UnsaveMedia": Write(
+        "ben",
+        lambda s: saves_pb2.UnsaveMediaRequest(request_id=_id(), media_id=s.item),
+        _saves(0),
+        saves.VIEW,
+        _saved,
+    ),
     "CommentsService/AddComment": Write(
         "ben",
         lambda s: comments_pb2.AddCommentRequest(request_id=_id(), media_id=s.item, text="wow"),
@@ -317,6 +355,12 @@ READS: dict[str, Read] = {
         "CommentsService/DeleteComment",
         lambda answer, _: not answer.comments,
         "refuses",
+    ),
+    "SavesService/ListSaved": Read(
+        lambda _: saves_pb2.ListSavedRequest(),
+        "SavesService/SaveMedia",
+        lambda answer, s: [one.id for one in answer.items] == [s.item],
+        "leaves out",
     ),
     "FeedService/GetFeed": Read(
         lambda _: feed_pb2.GetFeedRequest(),

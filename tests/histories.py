@@ -27,6 +27,7 @@ from social.log.v1.media_pb2 import (
     MediaUploaded,
 )
 from social.log.v1.names_pb2 import NameClaimed, NameFreed, NamesEvent
+from social.log.v1.saves_pb2 import MediaSaved, MediaUnsaved, SavesEvent
 from social.log.v1.sealed_pb2 import Sealed
 from social.log.v1.users_pb2 import (
     HandleChanged,
@@ -56,6 +57,7 @@ follow = st.tuples(st.sampled_from(["follow", "unfollow"]), users, users).filter
     lambda op: op[1] != op[2]
 )
 like = st.tuples(st.sampled_from(["like", "unlike"]), users, media)
+save = st.tuples(st.sampled_from(["save", "unsave"]), users, media)
 
 
 def _own(op: tuple) -> tuple:  # type: ignore[type-arg]
@@ -82,7 +84,7 @@ away = st.tuples(st.sampled_from(["deactivate", "reactivate"]), users)
 register = st.tuples(st.just("register"), users)
 profile = st.tuples(st.just("profile"), users, st.text("ab", max_size=3))
 operation = st.one_of(
-    *(follow, follow, like, like, upload, delete, caption, comment, comment, uncomment),
+    *(follow, follow, like, like, save, upload, delete, caption, comment, comment, uncomment),
     *(claim, register, profile, claim, free, handle, handle, away),
 )
 # Lists without a least size have five members or so, which seldom meet.
@@ -128,6 +130,12 @@ def write(history: History, op: tuple) -> Record:  # type: ignore[type-arg]
         case ("unlike", a, m):
             unliked = LikesEvent(unliked=MediaUnliked(user_id=a, media_id=m, at_ms=AT_MS))
             return history.append("likes", key_of(a), unliked.SerializeToString())
+        case ("save", a, m):
+            saved = SavesEvent(saved=MediaSaved(user_id=a, media_id=m, at_ms=AT_MS))
+            return history.append("saves", key_of(a), saved.SerializeToString())
+        case ("unsave", a, m):
+            unsaved = SavesEvent(unsaved=MediaUnsaved(user_id=a, media_id=m, at_ms=AT_MS))
+            return history.append("saves", key_of(a), unsaved.SerializeToString())
         case ("delete", a, m):
             gone = MediaEvent(deleted=MediaDeleted(media_id=m, author_id=a, at_ms=AT_MS))
             return history.append("media", key_of(a), gone.SerializeToString())
@@ -234,6 +242,7 @@ class Model:
     def __init__(self) -> None:
         self.follows: dict[tuple[int, int], int] = {}
         self.likes: set[tuple[int, int]] = set()
+        self.saves: set[tuple[int, int]] = set()
         self.media: dict[int, tuple[int, bool]] = {}
         self.requests: dict[tuple[int, bytes], int] = {}
         self.captions: dict[int, str] = {}
@@ -256,6 +265,10 @@ class Model:
                 self.likes.add((m, a))
             case ("unlike", a, m):
                 self.likes.discard((m, a))
+            case ("save", a, m):
+                self.saves.add((a, m))
+            case ("unsave", a, m):
+                self.saves.discard((a, m))
             case ("upload", a, m, request):
                 if (a, request) not in self.requests and m not in self.media:
                     self.requests[a, request] = m

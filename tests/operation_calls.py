@@ -16,6 +16,7 @@ from social.v1 import (
     follows_pb2,
     likes_pb2,
     media_pb2,
+    saves_pb2,
     users_pb2,
 )
 from tests.operations import Operation
@@ -27,7 +28,7 @@ _UNKNOWN = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
 # grpc.aio's client (1.85) says so, instead of what the server answered, when its own writing meets
 # the end of the call.
 _LOST = "INTERNAL"
-_PROTOS = (users_pb2, media_pb2, follows_pb2, likes_pb2, comments_pb2, feed_pb2)
+_PROTOS = (users_pb2, media_pb2, follows_pb2, likes_pb2, comments_pb2, saves_pb2, feed_pb2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ OFTEN = 0.1
 TWICE = {
     "Register", "LogIn", "RefreshToken", "LogOut", "UpdateProfile", "ChangeHandle",
     "ReactivateUser", "UploadMedia", "EditCaption", "DeleteMedia", "Follow", "Unfollow",
-    "LikeMedia", "UnlikeMedia", "RecordLikes", "AddComment", "DeleteComment",
+    "LikeMedia", "UnlikeMedia", "RecordLikes", "AddComment", "DeleteComment", "SaveMedia",
+    "UnsaveMedia",
 }  # fmt: skip
 
 # Answered when everybody's reads see it, but for a `pending`.
@@ -44,7 +45,7 @@ WEIGHTS = {
     "DownloadMedia": 25, "EditCaption": 35, "DeleteMedia": 25, "Follow": 60, "Unfollow": 22,
     "ListFollowers": 35, "ListFollowing": 35, "LikeMedia": 60, "UnlikeMedia": 30,
     "ListLikers": 40, "RecordLikes": 20, "AddComment": 55, "DeleteComment": 35,
-    "ListComments": 45, "GetFeed": 60,
+    "ListComments": 45, "SaveMedia": 30, "UnsaveMedia": 15, "ListSaved": 25, "GetFeed": 60,
 }  # fmt: skip
 
 
@@ -138,8 +139,9 @@ class Operations:
             owners |= {item.author_id} if item else set()
         if method == "DeleteComment" and (comment := state.comments.get(request.comment_id)):
             owners.add(comment.author_id)
-        if method == "GetFeed" and (place := self._answers.pages.places.get(request.page_token)):
-            owners.add(place.owner_id)
+        if method in ("GetFeed", "ListSaved"):
+            place = self._answers.pages.places.get(request.page_token)
+            owners |= {place.owner_id} if place else set()
         return owners
 
     def _break(self, request: Any) -> bool:

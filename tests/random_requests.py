@@ -12,7 +12,15 @@ from typing import Any
 from google.protobuf.message import Message
 
 from millrace.oracle import Answers
-from social.v1 import comments_pb2, feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from social.v1 import (
+    comments_pb2,
+    feed_pb2,
+    follows_pb2,
+    likes_pb2,
+    media_pb2,
+    saves_pb2,
+    users_pb2,
+)
 from tests.random_fields import PASSWORDS, TEXTS, UPLOADS
 
 USERS_MAX = 14
@@ -277,6 +285,17 @@ class Requests:
         elif wrong and len(likes) > 1:
             sent[-1].likes[-1].sequence += 1
         return sent
+
+    # saves
+
+    def save_media(self) -> Message:
+        return saves_pb2.SaveMediaRequest(request_id=self._request_id(), media_id=self._media())
+
+    def unsave_media(self) -> Message:
+        return saves_pb2.UnsaveMediaRequest(request_id=self._request_id(), media_id=self._media())
+
+    def list_saved(self) -> Message:
+        return saves_pb2.ListSavedRequest(**self._page("saved"))
 
     # comments and feed
 

@@ -12,12 +12,14 @@ from millrace.log.port import Record
 from millrace.relations import View
 from millrace.stores.memory import MemoryStore
 from millrace.stores.port import ViewStore
-from millrace.views import comments, follows, likes, media, users, vault
+from millrace.views import comments, follows, likes, media, saves, users, vault
 from millrace.views.data_keys import DataKeys, TextOpener
 from streams.projection import Projection
 
 # Keys before the texts that they open.
-VIEWS = (vault.VIEW, users.VIEW, media.VIEW, follows.VIEW, likes.VIEW, comments.VIEW)
+VIEWS = (
+    vault.VIEW, users.VIEW, media.VIEW, follows.VIEW, likes.VIEW, comments.VIEW, saves.VIEW,
+)  # fmt: skip
 
 
 class _NoLetters(DeadLetters):

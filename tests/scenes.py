@@ -19,6 +19,7 @@ from social.v1 import (
     likes_pb2_grpc,
     media_pb2,
     media_pb2_grpc,
+    saves_pb2_grpc,
     users_pb2,
     users_pb2_grpc,
 )
@@ -30,6 +31,7 @@ _STUBS = (
     follows_pb2_grpc,
     likes_pb2_grpc,
     media_pb2_grpc,
+    saves_pb2_grpc,
     users_pb2_grpc,
 )
 

@@ -32,7 +32,7 @@ from millrace.settings import Settings
 from millrace.stores.feed_memory import MemoryFeedStore
 from millrace.stores.memcached_memory import MemoryCache
 from millrace.stores.memory import MemoryStore
-from millrace.views import comments, follows, likes, media, users, vault
+from millrace.views import comments, follows, likes, media, saves, users, vault
 from millrace.views.data_keys import DataKeys, TextOpener
 from services.catalogue import services_of
 from services.parts import Parts, assemble
@@ -41,7 +41,9 @@ from services.server import Server
 from social.v1 import users_pb2, users_pb2_grpc
 from streams.projection import Projection
 
-VIEWS = (vault.VIEW, users.VIEW, follows.VIEW, likes.VIEW, media.VIEW, comments.VIEW)
+VIEWS = (
+    vault.VIEW, users.VIEW, follows.VIEW, likes.VIEW, media.VIEW, comments.VIEW, saves.VIEW,
+)  # fmt: skip
 PASSWORD = "correct horse"
 
 

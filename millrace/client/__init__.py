@@ -21,6 +21,7 @@ from millrace.client.likes import Likes
 from millrace.client.media import Download, Media
 from millrace.client.pages import Page, Pages
 from millrace.client.recording import Recording
+from millrace.client.saves import Saves
 from millrace.client.session import POSITION_METADATA, Session
 from millrace.client.users import Users
 
@@ -30,5 +31,5 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Client(Users, Media, Follows, Likes, Comments, Feed):
+class Client(Users, Media, Follows, Likes, Comments, Saves, Feed):
     """Calls Millrace at one address."""

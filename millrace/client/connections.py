@@ -22,6 +22,7 @@ from social.v1 import (
     follows_pb2_grpc,
     likes_pb2_grpc,
     media_pb2_grpc,
+    saves_pb2_grpc,
     users_pb2_grpc,
 )
 
@@ -38,6 +39,7 @@ class Stubs:
         self.follows = follows_pb2_grpc.FollowsServiceStub(channel)
         self.likes = likes_pb2_grpc.LikesServiceStub(channel)
         self.comments = comments_pb2_grpc.CommentsServiceStub(channel)
+        self.saves = saves_pb2_grpc.SavesServiceStub(channel)
         self.feed = feed_pb2_grpc.FeedServiceStub(channel)
         self.activity = activity_pb2_grpc.ActivityServiceStub(channel)
 

@@ -24,12 +24,12 @@ from millrace.log.topics import TOPICS
 from social.log.v1.token_pb2 import PositionTokenBody
 
 # Their places are in tokens that clients keep: only ever added to, at the end.
-OWN_TOPICS = ("users", "media", "follows", "likes", "comments", "reads")
-FOREIGN_TOPICS = (*OWN_TOPICS, "names", "vault")
+OWN_TOPICS = ("users", "media", "follows", "likes", "comments", "reads", "saves")
+FOREIGN_TOPICS = (*OWN_TOPICS[:6], "names", "vault", *OWN_TOPICS[6:])
 FOREIGN_MAX = 4
 # How many a call may carry.
 TOKENS_MAX = 16
-TEXT_BYTES_MAX = 180
+TEXT_BYTES_MAX = 196
 _MAC_BYTES = 12
 _KEYS_MAX = 16
 _TAG_MASK = (1 << 32) - 1

@@ -14,6 +14,7 @@ from social.log.v1 import (
     media_pb2,
     names_pb2,
     progress_pb2,
+    saves_pb2,
     users_pb2,
     vault_pb2,
 )
@@ -48,6 +49,8 @@ _EVENTS = (
     Topic("likes", likes_pb2.LikesEvent),
     # key: the comment's author
     Topic("comments", comments_pb2.CommentsEvent),
+    # key: who saves
+    Topic("saves", saves_pb2.SavesEvent),
     # key: HMAC of the normalised name
     Topic("names", names_pb2.NamesEvent),
     # key: VaultKey; placed by its user

@@ -29,7 +29,16 @@ from social.log.v1 import comments_pb2 as comments_log
 from social.log.v1 import follows_pb2 as follows_log
 from social.log.v1 import likes_pb2 as likes_log
 from social.log.v1 import media_pb2 as media_log
-from social.v1 import comments_pb2, feed_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from social.log.v1 import saves_pb2 as saves_log
+from social.v1 import (
+    comments_pb2,
+    feed_pb2,
+    follows_pb2,
+    likes_pb2,
+    media_pb2,
+    saves_pb2,
+    users_pb2,
+)
 
 OPEN_TO_ALL = ("Register", "LogIn", "RefreshToken")
 NO_MEDIA = "NOT_FOUND MEDIA_NOT_FOUND"
@@ -294,6 +303,28 @@ class Answers:
         ids, token = self._page(listed, request, seen.comments, seen)
         comments = [drawn.comment(state, one) for one in ids]
         return comments_pb2.ListCommentsResponse(comments=comments, next_page_token=token)
+
+    # saves
+
+    def _save_media(self, actor: int, request: Any, seen: Any) -> Message:
+        refuse_if({NO_MEDIA: not self.state.shows(request.media_id)})
+        self.accounts.write(saves_log.MediaSaved(user_id=actor, media_id=request.media_id))
+        return saves_pb2.SaveMediaResponse()
+
+    def _unsave_media(self, actor: int, request: Any, seen: Any) -> Message:
+        refuse_if({NO_MEDIA: not self.state.shows(request.media_id)})
+        self.accounts.write(saves_log.MediaUnsaved(user_id=actor, media_id=request.media_id))
+        return saves_pb2.UnsaveMediaResponse()
+
+    def _list_saved(self, actor: int, request: Any, seen: Any) -> Message:
+        self._check_list("saved", actor, request, {})
+        saved = self.state.saved[actor]
+        listed = Listed("saved", actor, saved, self.state.shows, newest_first=True)
+        ids, token = self._page(listed, request, seen.items, seen)
+        items = self._items(actor, ids)
+        return saves_pb2.ListSavedResponse(
+            items=items, next_page_token=token, saves_count=len(saved)
+        )
 
     # feed
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
-from social.log.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2, names_pb2, users_pb2
+from social.log.v1 import (
+    comments_pb2,
+    follows_pb2,
+    likes_pb2,
+    media_pb2,
+    names_pb2,
+    saves_pb2,
+    users_pb2,
+)
 
 
 @dataclass(slots=True)
@@ -94,6 +102,7 @@ class Oracle:
     liked: _Sets = field(default_factory=_sets)
     media_of: _Sets = field(default_factory=_sets)
     comments_of: _Sets = field(default_factory=_sets)
+    saved: _Sets = field(default_factory=_sets)
 
     def apply(self, event: Message, *, number: int, text: bytes = b"") -> None:
         """One event of the topics that views are made of; others say nothing here.
@@ -113,6 +122,10 @@ class Oracle:
             case likes_pb2.MediaUnliked():
                 self.likers[event.media_id].discard(event.user_id)
                 self.liked[event.user_id].discard(event.media_id)
+            case saves_pb2.MediaSaved():
+                self.saved[event.user_id].add(event.media_id)
+            case saves_pb2.MediaUnsaved():
+                self.saved[event.user_id].discard(event.media_id)
             case media_pb2.MediaUploaded():
                 self._upload(event, media_pb2.CaptionText.FromString(text).caption)
             case media_pb2.CaptionEdited() if item := self._item(event):

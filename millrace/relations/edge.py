@@ -17,7 +17,8 @@ class Edge:
 
     `counted`: how many targets a source has. `inverse`: name of the table by target;
     `inverse_counted`: how many sources a target has. `limit`: most live targets of a source,
-    checked when a write is admitted (0 = none).
+    checked when a write is admitted (0 = none). `newest_first`: a source's pages go from the
+    largest target down, which is the newest item.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Edge:
     inverse: str = ""
     inverse_counted: bool = False
     limit: int = 0
+    newest_first: bool = False
 
     def __post_init__(self) -> None:
         """Raises Bug for a declaration that cannot be meant."""
@@ -47,6 +49,7 @@ class Edge:
             inverse=self.inverse,
             count=f"{self.name}_count" if self.counted else "",
             inverse_count=f"{self.inverse}_count" if self.inverse_counted else "",
+            newest_first=self.newest_first,
         )
 
     def begin(self, event: Event, source: int, target: int, at_ms: int) -> EdgeChange:

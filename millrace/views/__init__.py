@@ -1,7 +1,7 @@
 """The views, one file a noun: what it reads, what it keeps, its pure `project`, its reads."""
 
 from millrace.relations import View
-from millrace.views import comments, follows, likes, media, users, vault
+from millrace.views import comments, follows, likes, media, saves, users, vault
 
 VIEWS: tuple[View, ...] = (
     users.VIEW,
@@ -10,5 +10,6 @@ VIEWS: tuple[View, ...] = (
     follows.VIEW,
     likes.VIEW,
     comments.VIEW,
+    saves.VIEW,
 )
 VIEW_BY_NAME: dict[str, View] = {view.name: view for view in VIEWS}

@@ -14,7 +14,7 @@ from streams.audit.slices import Slice
 COUNTS, EDGES = "counts", "edges"
 # In the order of reading: first the one that names the keys.
 _TOPICS = {
-    "users": ("users", "follows", "media", "likes"),
+    "users": ("users", "follows", "media", "likes", "saves"),
     "media": ("media", "likes", "comments"),
 }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from millrace.oracle import Oracle
-from social.log.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2
+from social.log.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2, saves_pb2
 
 Sets = Mapping[int, set[int]]
 
@@ -41,6 +41,7 @@ RELATIONS = (
     Relation(
         "media_by_author", "users", "media", lambda o: o.media_of, "media", newest_first=True
     ),
+    Relation("saves", "users", "saves", lambda o: o.saved, counted="saves", newest_first=True),
     Relation("likes", "media", "likes", lambda o: o.likers, counted="likes"),
     Relation(
         "comments_by_media", "media", "comments", lambda o: o.comments_of, "comments",
@@ -58,6 +59,8 @@ def members(message: Message) -> Iterator[tuple[str, int, int]]:
         case likes_pb2.MediaLiked() | likes_pb2.MediaUnliked():
             yield "likes", message.media_id, message.user_id
             yield "likes_by_user", message.user_id, message.media_id
+        case saves_pb2.MediaSaved() | saves_pb2.MediaUnsaved():
+            yield "saves", message.user_id, message.media_id
         case media_pb2.MediaUploaded() | media_pb2.MediaDeleted():
             yield "media_by_author", message.author_id, message.media_id
         case comments_pb2.CommentAdded() | comments_pb2.CommentDeleted():

@@ -12,6 +12,7 @@ from millrace.views.feed import FeedReader
 from millrace.views.follows import FOLLOWS
 from millrace.views.likes import LIKES
 from millrace.views.media import MEDIA_BY_AUTHOR
+from millrace.views.saves import SAVES
 from streams.audit.relations import Relation
 
 COUNTS_AT_ONCE = 100
@@ -105,6 +106,7 @@ _COUNTS: dict[str, _Count] = {
     "media_by_author": MEDIA_BY_AUTHOR.count,
     "likes": LIKES.count,
     "comments_by_media": COMMENTS_BY_MEDIA.count,
+    "saves": SAVES.count,
 }
 _PAGES: dict[str, tuple[_Page, Callable[[EdgeRow], int]]] = {
     "follows": (_pages(FOLLOWS), _target),
@@ -113,6 +115,7 @@ _PAGES: dict[str, tuple[_Page, Callable[[EdgeRow], int]]] = {
     "likes_by_user": (_inverse(LIKES), _source),
     "media_by_author": (_newest(MEDIA_BY_AUTHOR), _target),
     "comments_by_media": (_newest(COMMENTS_BY_MEDIA), _target),
+    "saves": (_pages(SAVES), _target),
 }
 # Tables whose sources, or by `True` targets, are users or media.
 _KEYS: dict[str, tuple[tuple[EdgeTable, bool], ...]] = {
@@ -121,6 +124,7 @@ _KEYS: dict[str, tuple[tuple[EdgeTable, bool], ...]] = {
         (FOLLOWS.table, True),
         (LIKES.table, True),
         (MEDIA_BY_AUTHOR.table, False),
+        (SAVES.table, False),
     ),
     "media": ((LIKES.table, False), (COMMENTS_BY_MEDIA.table, False)),
 }

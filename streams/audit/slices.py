@@ -103,6 +103,7 @@ class Slice:
         _keep(oracle.liked, of_users, of_media)
         _keep(oracle.media_of, of_users, ())
         _keep(oracle.comments_of, of_media, ())
+        _keep(oracle.saved, of_users, ())
         media, comments = oracle.media, oracle.comments
         for media_id in [one for one, item in media.items() if item.author_id not in of_users]:
             del media[media_id]
@@ -110,7 +111,7 @@ class Slice:
             del comments[comment_id]
         oracle.uploads = {key: one for key, one in oracle.uploads.items() if one in media}
         oracle.remarks = {key: one for key, one in oracle.remarks.items() if one in comments}
-        edges = (oracle.following, oracle.likers)
+        edges = (oracle.following, oracle.likers, oracle.saved)
         held = sum(sum(map(len, sets.values())) for sets in edges)
         return held + len(media) + len(comments)
 

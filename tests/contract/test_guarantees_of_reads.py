@@ -7,7 +7,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from social.v1 import comments_pb2, likes_pb2, media_pb2, users_pb2
+from social.v1 import comments_pb2, likes_pb2, media_pb2, saves_pb2, users_pb2
 from tests.calls import READS, WRITES
 from tests.contract.test_protos import CONTRACT
 from tests.scenes import Answer, Scene, scene_in, unpositioned
@@ -132,12 +132,16 @@ async def test_pages_neither_skip_nor_repeat(world: World, rpc: str) -> None:
 
 
 async def filled(scene: Scene) -> None:
-    """Three of everything: followers of Ana, items of hers, likes, comments."""
+    """Three of everything: followers of Ana, items of hers, likes, comments, saves."""
     world, tag = scene.world, new_request_id()[:8]
     others = [await world.register(f"f{number}.{tag}") for number in range(2)]
-    upload = WRITES["MediaService/UploadMedia"]
+    upload, items = WRITES["MediaService/UploadMedia"], [scene.item]
     for _ in range(2):
-        await scene.ask("MediaService/UploadMedia", upload.request(scene), scene.ana)
+        answer = await scene.ask("MediaService/UploadMedia", upload.request(scene), scene.ana)
+        items.append(answer.only.media.id)
+    for item in items:
+        save = saves_pb2.SaveMediaRequest(request_id=new_request_id(), media_id=item)
+        await scene.ask("SavesService/SaveMedia", save, scene.ben)
     for fan in (scene.ben, *others):
         follow = WRITES["FollowsService/Follow"].request(scene)
         await scene.ask("FollowsService/Follow", follow, fan)

@@ -15,7 +15,7 @@ from millrace.errors import OutcomeUnknown
 from millrace.log.port import Appended
 from millrace.relations import View
 from services.call import Call
-from social.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2, users_pb2
+from social.v1 import comments_pb2, follows_pb2, likes_pb2, media_pb2, saves_pb2, users_pb2
 from tests.calls import WRITES, Write
 from tests.contract.test_protos import CONTRACT
 from tests.scenes import Scene, code_of, scene_in, unpositioned, upload
@@ -203,6 +203,14 @@ def _again(scene: Scene, rpc: str, *, undo: bool) -> tuple[str, Any]:
             "LikesService/UnlikeMedia",
             likes_pb2.UnlikeMediaRequest(request_id=one, media_id=item),
         ),
+        "SavesService/SaveMedia": (
+            "SavesService/UnsaveMedia",
+            saves_pb2.UnsaveMediaRequest(request_id=one, media_id=item),
+        ),
+        "SavesService/UnsaveMedia": (
+            "SavesService/SaveMedia",
+            saves_pb2.SaveMediaRequest(request_id=one, media_id=item),
+        ),
         "FollowsService/Follow": (
             "FollowsService/Unfollow",
             follows_pb2.UnfollowRequest(request_id=one, user_id=ana),
@@ -254,6 +262,8 @@ def _on(scene: Scene) -> dict[str, Any]:
         ),
         "LikesService/LikeMedia": likes_pb2.LikeMediaRequest(request_id=one, media_id=item),
         "LikesService/UnlikeMedia": likes_pb2.UnlikeMediaRequest(request_id=one, media_id=item),
+        "SavesService/SaveMedia": saves_pb2.SaveMediaRequest(request_id=one, media_id=item),
+        "SavesService/UnsaveMedia": saves_pb2.UnsaveMediaRequest(request_id=one, media_id=item),
         "CommentsService/AddComment": comments_pb2.AddCommentRequest(
             request_id=one, media_id=item, text="wow"
         ),
@@ -270,6 +280,8 @@ ON_OTHERS = (
     "FollowsService/Unfollow",
     "LikesService/LikeMedia",
     "LikesService/UnlikeMedia",
+    "SavesService/SaveMedia",
+    "SavesService/UnsaveMedia",
     "CommentsService/AddComment",
     "CommentsService/DeleteComment",
 )
@@ -289,7 +301,7 @@ async def test_what_the_actor_may_not_see_is_not_found_and_stays(world: World, r
 
 async def ends(world: World) -> dict[str, Any]:
     """Of the topics that hold what users write about each other's."""
-    topics = ("media", "follows", "likes", "comments")
+    topics = ("media", "follows", "likes", "comments", "saves")
     return {topic: await world.log.ends(topic) for topic in topics}
 
 

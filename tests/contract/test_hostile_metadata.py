@@ -77,7 +77,9 @@ async def test_tokens_of_requests_that_nobody_gave_out(attack: Attack, rpc: Rpc,
         pytest.skip("no servicer yet")
     await attack.renew()
     page_tokens = attack.world.parts.page_tokens
-    kinds = ("followers", "following", "likers", "user_media", "feed", "comments", "activity")
+    kinds = (
+        "followers", "following", "likers", "user_media", "feed", "comments", "saved", "activity",
+    )  # fmt: skip
     foreign = [page_tokens.encode(kind, attack.ben.user_id, 1) for kind in kinds]
     flipped = list(spoilt(page_tokens.encode("followers", attack.ben.user_id, 1), step=1))
     if name == "refresh_token":

@@ -44,6 +44,7 @@ OWN_OR_ANYBODYS = {
     "DownloadMedia", "Follow", "Unfollow", "RemoveFollower", "ListFollowers", "ListFollowing",
     "GetRelationships", "Block", "Unblock", "Mute", "Unmute", "ListFollowRequests", "LikeMedia",
     "UnlikeMedia", "ListLikers", "RecordLikes", "AddComment", "ListComments", "GetFeed",
+    "SaveMedia", "UnsaveMedia", "ListSaved",
     "WatchFeed", "ListActivity", "GetUnreadCount", "WatchActivity",
 }  # fmt: skip
 

@@ -16,11 +16,14 @@ from social.v1 import (
     follows_pb2,
     likes_pb2,
     media_pb2,
+    saves_pb2,
     users_pb2,
 )
 
 PROTOS = Path(__file__).parents[2] / "protos"
-NOUNS = (users_pb2, media_pb2, follows_pb2, likes_pb2, comments_pb2, feed_pb2, activity_pb2)
+NOUNS = (
+    users_pb2, media_pb2, follows_pb2, likes_pb2, comments_pb2, saves_pb2, feed_pb2, activity_pb2,
+)  # fmt: skip
 METHODS: dict[str, MethodDescriptor] = {
     f"{service.name}/{method.name}": method
     for noun in NOUNS
@@ -68,6 +71,9 @@ CONTRACT = {
     "CommentsService/AddComment": "creates",
     "CommentsService/DeleteComment": "hides",
     "CommentsService/ListComments": "lists",
+    "SavesService/SaveMedia": "sets",
+    "SavesService/UnsaveMedia": "sets",
+    "SavesService/ListSaved": "lists",
     "FeedService/GetFeed": "lists",
     "FeedService/WatchFeed": "watches",
     "ActivityService/ListActivity": "lists",

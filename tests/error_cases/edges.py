@@ -1,11 +1,18 @@
-"""Cases of FollowsService and LikesService."""
+"""Cases of FollowsService, LikesService and SavesService."""
 
 from typing import Any
 
 import grpc
 import pytest
 
-from social.v1 import follows_pb2, follows_pb2_grpc, likes_pb2, likes_pb2_grpc
+from social.v1 import (
+    follows_pb2,
+    follows_pb2_grpc,
+    likes_pb2,
+    likes_pb2_grpc,
+    saves_pb2,
+    saves_pb2_grpc,
+)
 from tests.error_cases.register import NOBODY, alike, case, request_id
 from tests.serving import Person, Refusal, World, refusal
 
@@ -41,14 +48,17 @@ async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     return await refusal(follow(world, ana, cem.user_id))
 
 
-@case("LikeMedia, UnlikeMedia, ListLikers: no such item")
+@case("LikeMedia, UnlikeMedia, ListLikers, SaveMedia, UnsaveMedia: no such item")
 async def _(world: World, ana: Person, _: pytest.MonkeyPatch) -> Refusal:
     likes: Any = likes_pb2_grpc.LikesServiceStub(world.channel)
+    saves: Any = saves_pb2_grpc.SavesServiceStub(world.channel)
     return await alike(
         ana,
         (likes.LikeMedia, likes_pb2.LikeMediaRequest(request_id=request_id(), media_id=NOBODY)),
         (likes.UnlikeMedia, likes_pb2.UnlikeMediaRequest(request_id=request_id(), media_id=NOBODY)),
         (likes.ListLikers, likes_pb2.ListLikersRequest(media_id=NOBODY)),
+        (saves.SaveMedia, saves_pb2.SaveMediaRequest(request_id=request_id(), media_id=NOBODY)),
+        (saves.UnsaveMedia, saves_pb2.UnsaveMediaRequest(request_id=request_id(), media_id=NOBODY)),
     )
 
 

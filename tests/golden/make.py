@@ -27,7 +27,9 @@ from millrace.log.partitioner import key_of, partition_of
 FOLDER = Path(__file__).parent
 LOG = FOLDER / "log"
 PARTITIONS = FOLDER / "partitions.json"
-NOUNS = "comments control dead feed follows likes media names progress sealed token users vault"
+NOUNS = (
+    "comments control dead feed follows likes media names progress saves sealed token users vault"
+)
 PROTOS = [import_module(f"social.log.v1.{noun}_pb2").DESCRIPTOR for noun in NOUNS.split()]
 KEYS = (b"", b"a", b"millrace", bytes(32), *map(key_of, (0, 1, 2, 7, 1_000, 2**40 + 1, 2**63 - 1)))
 COUNTS = (1, 3, 8, 64, 1024)

@@ -13,8 +13,8 @@ PROJECTORS = ("projector 1", "projector 2")
 FANOUTS = ("fanout 1", "fanout 2")
 TURNS = (1, 2, 3, 5, 10, 20, 50, 200)
 PASSING_S = (0.05, 0.3, 1.1, 5.0, 20.0, 70.0)
-GARBAGE = ("users", "media", "follows", "likes", "comments", "names", "vault")
-DUPLICATED = ("users", "media", "follows", "likes", "comments", "names", "chunks.small")
+GARBAGE = ("users", "media", "follows", "likes", "comments", "saves", "names", "vault")
+DUPLICATED = ("users", "media", "follows", "likes", "comments", "saves", "names", "chunks.small")
 USERS = 6
 NAMES = 4
 FAILING = {
@@ -33,7 +33,7 @@ TASTES = (0, 0, 0.2, 1, 4)
 CLIENTS: dict[str, int] = {
     "follow": 10, "unfollow": 4, "post": 9, "like": 8, "unlike": 3, "delete": 2, "caption": 2,
     "comment": 4, "uncomment": 2, "register": 5, "go_on": 6, "rename": 3, "profile": 2,
-    "deactivate": 1, "reactivate": 1,
+    "deactivate": 1, "reactivate": 1, "save": 3, "unsave": 1,
 }  # fmt: skip
 FAULTS: dict[str, int] = {
     "refuse": 3, "retry": 4, "garbage": 1, "duplicate": 2, "kill": 5, "pause": 2, "expel": 2,
@@ -101,7 +101,7 @@ class Actions:
         match name:
             case "follow" | "unfollow":
                 return ("client", name, self._user(), self._user())
-            case "like" | "unlike":
+            case "like" | "unlike" | "save" | "unsave":
                 return ("client", name, self._user(), random.randrange(self._items))
             case "post":
                 return ("client", name, self._user(), random.randrange(2), self._request())
@@ -223,6 +223,8 @@ _CLIENTS_TOLD = {
     "unfollow": "{0} unfollows {1}",
     "like": "{0} likes post -{1}",
     "unlike": "{0} unlikes post -{1}",
+    "save": "{0} saves post -{1}",
+    "unsave": "{0} saves post -{1} no more",
     "post": "{0} posts by service {1}, request {2}",
     "delete": "post -{0} is deleted",
     "caption": "post -{0} gets the caption {1!r}",

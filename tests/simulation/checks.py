@@ -22,6 +22,7 @@ from millrace.views.feed import FeedReader
 from millrace.views.follows import FOLLOWS
 from millrace.views.likes import LIKES
 from millrace.views.media import MEDIA, MEDIA_BY_AUTHOR
+from millrace.views.saves import SAVES
 from millrace.views.users import NAMES, USERS
 from social.log.v1.dead_pb2 import DeadLetter
 from social.log.v1.follows_pb2 import UserFollowed, UserUnfollowed
@@ -168,6 +169,7 @@ class Checks:
             (LIKES, oracle.likers, None),
             (MEDIA_BY_AUTHOR, oracle.media_of, None),
             (COMMENTS_BY_MEDIA, oracle.comments_of, None),
+            (SAVES, oracle.saved, None),
         ):
             table = edge.table
             there = {(row.source, row.target) async for row in views.scan_edges(table)}

@@ -27,6 +27,7 @@ from social.log.v1.media_pb2 import (
     MediaEvent,
     MediaUploaded,
 )
+from social.log.v1.saves_pb2 import MediaSaved, MediaUnsaved, SavesEvent
 from social.log.v1.sealed_pb2 import Sealed
 from social.log.v1.users_pb2 import (
     ProfileText,
@@ -97,6 +98,18 @@ class Clients:
             return None
         event = MediaUnliked(user_id=user, media_id=item[0], at_ms=self._now_ms())
         return self._append("likes", user, LikesEvent(unliked=event))
+
+    def save(self, user: int, nth: int) -> Appended | None:
+        if (item := self._nth(self.media, nth)) is None:
+            return None
+        event = MediaSaved(user_id=user, media_id=item[0], at_ms=self._now_ms())
+        return self._append("saves", user, SavesEvent(saved=event))
+
+    def unsave(self, user: int, nth: int) -> Appended | None:
+        if (item := self._nth(self.media, nth)) is None:
+            return None
+        event = MediaUnsaved(user_id=user, media_id=item[0], at_ms=self._now_ms())
+        return self._append("saves", user, SavesEvent(unsaved=event))
 
     def post(self, author: int, service: int, request: int) -> Appended:
         """A few requests are the same, as of a client that tries again."""

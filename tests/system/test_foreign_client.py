@@ -15,7 +15,7 @@ __all__ = ["running_millrace"]
 
 CLIENT = Path(__file__).parent / "grpcjs" / "client.js"
 PICTURE = Path(__file__).parents[1] / "data" / "pictures" / "coffee.jpg"
-SERVICES = ("Activity", "Comments", "Feed", "Follows", "Likes", "Media", "Users")
+SERVICES = ("Activity", "Comments", "Feed", "Follows", "Likes", "Media", "Saves", "Users")
 _CLIENT_S = 90
 
 

@@ -9,6 +9,7 @@ from social.log.v1 import (
     likes_pb2,
     media_pb2,
     names_pb2,
+    saves_pb2,
     users_pb2,
 )
 
@@ -63,6 +64,15 @@ def test_the_last_of_an_edges_events_counts_and_sets_have_no_doubles() -> None:
     assert oracle.count_likes(9) == 1
     oracle.apply(likes_pb2.MediaUnliked(user_id=1, media_id=9), number=11)
     assert oracle.count_likes(9) == 0
+
+
+def test_what_is_saved_is_a_set_of_ones_own() -> None:
+    save, unsave = saves_pb2.MediaSaved, saves_pb2.MediaUnsaved
+    oracle = fed(
+        save(user_id=1, media_id=9), save(user_id=1, media_id=9), save(user_id=1, media_id=8),
+        save(user_id=2, media_id=9), unsave(user_id=2, media_id=9), unsave(user_id=2, media_id=7),
+    )  # fmt: skip
+    assert (oracle.saved[1], oracle.saved[2]) == ({8, 9}, set())
 
 
 def test_a_request_publishes_once_and_a_clash_leaves_the_request_free() -> None:

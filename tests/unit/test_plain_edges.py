@@ -13,9 +13,10 @@ from millrace.log.partitioner import key_of
 from millrace.log.port import NO_HEADERS, ORDER_HEADER, TRACE_HEADER, Record
 from millrace.relations import PlainEdges, View
 from millrace.stores.edge_columns import EdgeColumns
-from millrace.views import VIEWS, follows, likes
+from millrace.views import VIEWS, follows, likes, saves
 from social.log.v1.follows_pb2 import FollowsEvent, UserFollowed, UserUnfollowed
 from social.log.v1.likes_pb2 import LikesEvent, MediaLiked, MediaUnliked
+from social.log.v1.saves_pb2 import MediaSaved, MediaUnsaved, SavesEvent
 from streams.plain_edges import columns_of
 
 LIKES_OF_ALL = [
@@ -28,8 +29,16 @@ FOLLOWS_OF_ALL = [
         unfollowed=UserUnfollowed(follower_id=a, followee_id=b, at_ms=at)
     ),
 ]
-KINDS: dict[str, list[Any]] = {"likes": LIKES_OF_ALL, "follows": FOLLOWS_OF_ALL}
-PLAIN = (likes.VIEW, follows.VIEW)
+SAVES_OF_ALL = [
+    lambda a, b, at: SavesEvent(saved=MediaSaved(user_id=a, media_id=b, at_ms=at)),
+    lambda a, b, at: SavesEvent(unsaved=MediaUnsaved(user_id=a, media_id=b, at_ms=at)),
+]
+KINDS: dict[str, list[Any]] = {
+    "likes": LIKES_OF_ALL,
+    "follows": FOLLOWS_OF_ALL,
+    "saves": SAVES_OF_ALL,
+}
+PLAIN = (likes.VIEW, follows.VIEW, saves.VIEW)
 
 ids = st.integers(-1, 3) | st.integers(1, 2**63 - 1)
 times = st.integers(0, 2**62)

@@ -17,7 +17,7 @@ from millrace.log.port import Record
 from millrace.stores.memory import MemoryStore
 from millrace.stores.port import ViewStore
 from millrace.stores.schema import EdgeTable
-from millrace.views import VIEWS, comments, follows, likes, media, users
+from millrace.views import VIEWS, comments, follows, likes, media, saves, users
 from millrace.views.users import NAMES, USERS
 from streams.projection import Projection
 from tests import histories
@@ -130,6 +130,14 @@ async def check_equal(store: ViewStore, model: Model) -> None:
     assert await likes.LIKES.count(store, liked) == {
         one: sum(item == one for item, _ in model.likes) for one in liked
     }
+    assert await live_pairs(store, saves.SAVES.table) == model.saves
+    assert await saves.SAVES.count(store, everyone) == {
+        one: sum(user == one for user, _ in model.saves) for one in everyone
+    }
+    for user in everyone:
+        page = await saves.SAVES.page(store, user, after=None, limit=100)
+        mine = [item for owner, item in model.saves if owner == user]
+        assert [row.target for row in page] == sorted(mine, reverse=True)
     standing = {media_id: author for media_id, (author, stands) in model.media.items() if stands}
     rows = await media.by_id(store, model.media)
     assert {media_id: row.author_id for media_id, row in rows.items()} == standing

@@ -39,14 +39,14 @@ class PositionTokenBody(_message.Message):
     """The low 32 bits of the log's id; all of it goes into the signature."""
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Numbers in the caller's partition, of users, media, follows, likes, comments, reads in this
-        order; 0 where there is none, zeros at the end left out.
+        """Numbers in the caller's partition, of users, media, follows, likes, comments, reads, saves
+        in this order; 0 where there is none, zeros at the end left out.
         """
 
     @_builtins.property
     def foreign_topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Up to four numbers of other partitions, the newest last. Parallel lists; a topic is its place
-        in users, media, follows, likes, comments, reads, names, vault.
+        in users, media, follows, likes, comments, reads, names, vault, saves.
         """
 
     @_builtins.property
