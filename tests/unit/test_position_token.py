@@ -75,6 +75,16 @@ def test_a_token_that_clients_keep_stays_readable() -> None:
     assert (encode(token, KEY), decode(text, KEY, IDENTITY.log_id)) == (text, token)
 
 
+def test_topics_that_only_a_newer_version_knows_are_passed_over() -> None:
+    newer = (*FOREIGN_TOPICS, "stories")
+    token = PositionToken(IDENTITY.log_id, 7, {"saves": 3}, (("stories", 1, 5), ("likes", 2, 6)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("millrace.log.position_token.FOREIGN_TOPICS", newer)
+        text = encode(token, KEY)
+    known = PositionToken(IDENTITY.log_id, 7, {"saves": 3}, (("likes", 2, 6),))
+    assert decode(text, KEY, IDENTITY.log_id) == known
+
+
 @given(st.lists(near, max_size=30), st.integers(0, 2))
 def test_a_token_keeps_the_highest_and_the_newest(events: list[Appended], own: int) -> None:
     token = PositionToken(IDENTITY.log_id)
