@@ -175,6 +175,35 @@ def test_the_oracle_knows_the_contract_alone() -> None:
     assert not imports
 
 
+_SQL = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|COPY|TRUNCATE|CREATE|ALTER|WITH)\s")
+# Who counts calls in the cache, and who opens it: neither knows a key of what relations hold.
+MIGRATIONS_BY = "millrace/views/render_migration.py"
+CACHE_USERS = {"services/__main__.py", "services/parts.py", "services/rates.py"}
+
+
+def test_no_sql_and_no_key_of_the_cache_outside_of_the_stores_and_relations() -> None:
+    """Whoever writes a feature declares a relation, and knows nothing of how it is stored."""
+    sql, users = [], set()
+    for path in python_files():
+        name = named(path)
+        if not name.startswith(("millrace/", "services/", "streams/")):
+            continue
+        if name.startswith(("millrace/stores/", "millrace/relations/")) or name == MIGRATIONS_BY:
+            continue
+        texts = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        sql += [(name, text[:60]) for text in texts if _SQL.match(text)]
+        if any(one.startswith("millrace.stores.cache") for one in _imported(path)):
+            users.add(name)
+        if "millrace.stores.memcached" in _imported(path):
+            users.add(name)
+    assert not sql
+    assert users == CACHE_USERS
+
+
 def _imported(path: Path) -> list[str]:
     modules = []
     for node in ast.walk(ast.parse(path.read_text())):

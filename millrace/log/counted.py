@@ -11,7 +11,7 @@ from collections.abc import Container
 from google.protobuf.message import Message
 
 from millrace.log.codec import Event
-from social.log.v1 import follows_pb2, likes_pb2, users_pb2
+from social.log.v1 import follows_pb2, likes_pb2, saves_pb2, users_pb2
 
 
 class Counted:
@@ -43,6 +43,8 @@ def _edge(message: Message) -> tuple[object, ...] | None:
             return "follows", message.follower_id, message.followee_id
         case likes_pb2.MediaLiked() | likes_pb2.MediaUnliked():
             return "likes", message.media_id, message.user_id
+        case saves_pb2.MediaSaved() | saves_pb2.MediaUnsaved():
+            return "saves", message.user_id, message.media_id
         # A row has one order: a newer profile leaves an older deactivation out, too.
         case users_pb2.UserDeactivated() | users_pb2.UserReactivated() | users_pb2.ProfileUpdated():
             return "users", message.user_id
