@@ -32,11 +32,13 @@ class SavesService:
     async def unsave_media(
         self, call: Call, request: pb.UnsaveMediaRequest
     ) -> pb.UnsaveMediaResponse:
-        await self._admit(call, request.media_id)
-        unsaved = MediaUnsaved(
-            user_id=call.user_id, media_id=request.media_id, at_ms=self._clock.now_ms()
-        )
-        await call.append("saves", key_of(call.user_id), SavesEvent(unsaved=unsaved))
+        user_id, media_id = call.user_id, request.media_id
+        await call.stale(saves.VIEW)
+        # What is hidden from him by now is his to take off the list all the same.
+        if not await SAVES.among(self._store, [(user_id, media_id)]):
+            await self._admit(call, media_id)
+        unsaved = MediaUnsaved(user_id=user_id, media_id=media_id, at_ms=self._clock.now_ms())
+        await call.append("saves", key_of(user_id), SavesEvent(unsaved=unsaved))
         return pb.UnsaveMediaResponse()
 
     async def list_saved(self, call: Call, request: pb.ListSavedRequest) -> pb.ListSavedResponse:

@@ -312,8 +312,10 @@ class Answers:
         return saves_pb2.SaveMediaResponse()
 
     def _unsave_media(self, actor: int, request: Any, seen: Any) -> Message:
-        refuse_if({NO_MEDIA: not self.state.shows(request.media_id)})
-        self.accounts.write(saves_log.MediaUnsaved(user_id=actor, media_id=request.media_id))
+        media_id = request.media_id
+        his = media_id in self.state.saved[actor]
+        refuse_if({NO_MEDIA: not his and not self.state.shows(media_id)})
+        self.accounts.write(saves_log.MediaUnsaved(user_id=actor, media_id=media_id))
         return saves_pb2.UnsaveMediaResponse()
 
     def _list_saved(self, actor: int, request: Any, seen: Any) -> Message:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from millrace.client import Client
+from millrace.errors import NotFound
 from social.v1 import saves_pb2 as pb
 from tests.contract.test_media import picture
 from tests.serving import World, serving
@@ -49,3 +50,8 @@ async def test_what_is_hidden_is_left_out_and_counted(client: Client, world: Wor
     assert [one.id async for one in client.saved(ben, page_size=1)] == [items[2], items[0]]
     answer = await client.call(lambda stubs: stubs.saves.ListSaved, pb.ListSavedRequest(), ben)
     assert ([one.id for one in answer.items], answer.saves_count) == ([items[2], items[0]], 3)
+    await client.unsave(ben, items[1])
+    answer = await client.call(lambda stubs: stubs.saves.ListSaved, pb.ListSavedRequest(), ben)
+    assert answer.saves_count == 2
+    with pytest.raises(NotFound):
+        await client.unsave(ana, items[1])

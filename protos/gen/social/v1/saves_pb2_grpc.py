@@ -65,7 +65,8 @@ class SavesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnsaveMedia(self, request, context):
-        """Takes an item off the list. Succeeds when it was not on it. NOT_FOUND: as SaveMedia.
+        """Takes an item off the list, also one that is hidden by now. Succeeds when it was not on it.
+        NOT_FOUND: no such item for this viewer, nor on his list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -20,7 +20,9 @@ class SavesServiceStub:
     one edge the last in the log counts. NOT_FOUND: no such item for this viewer.
     """
     UnsaveMedia: _aio.UnaryUnaryMultiCallable[_saves_pb2.UnsaveMediaRequest, _saves_pb2.UnsaveMediaResponse]
-    """Takes an item off the list. Succeeds when it was not on it. NOT_FOUND: as SaveMedia."""
+    """Takes an item off the list, also one that is hidden by now. Succeeds when it was not on it.
+    NOT_FOUND: no such item for this viewer, nor on his list.
+    """
     ListSaved: _aio.UnaryUnaryMultiCallable[_saves_pb2.ListSavedRequest, _saves_pb2.ListSavedResponse]
     """Lists what the caller has saved."""
 
@@ -41,7 +43,9 @@ class SavesServiceServicer:
         request: _saves_pb2.UnsaveMediaRequest,
         context: _aio.ServicerContext[_saves_pb2.UnsaveMediaRequest, _abc.Awaitable[_saves_pb2.UnsaveMediaResponse]],
     ) -> _abc.Awaitable[_saves_pb2.UnsaveMediaResponse]:
-        """Takes an item off the list. Succeeds when it was not on it. NOT_FOUND: as SaveMedia."""
+        """Takes an item off the list, also one that is hidden by now. Succeeds when it was not on it.
+        NOT_FOUND: no such item for this viewer, nor on his list.
+        """
 
     def ListSaved(
         self,
