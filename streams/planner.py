@@ -110,6 +110,11 @@ class Planner:
             if (SOURCE, partition) not in reader.assigned:
                 # Nor may one who has lost it promise more than its new owner delivers.
                 return
+            # Who slept may not have heard of it yet; its new owner's marks say so. What he has
+            # planned is promised no more: whoever starts after them would not deliver it.
+            await self.marks.refresh()
+            posts = [post for post in posts if post.number > self.marks.of(partition).planned]
+        if posts:
             await self._write_plan(partition, posts, numbers)
             # The plan is a promise as well: it says which edges are owed a row.
             self._promised[partition] = numbers
@@ -117,6 +122,8 @@ class Planner:
             _tell(partition, posts, rows)
         if (SOURCE, partition) not in reader.assigned:
             # Its new owner goes on from the last mark; one from here could only confuse it.
+            return
+        if records[-1].number <= self.marks.of(partition).planned:
             return
         mark = FeedMark(
             partition=partition,

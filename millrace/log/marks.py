@@ -7,6 +7,7 @@ yet may still write one; where any part of it is lower than what stands, it is v
 Not: fences over all marks, and what readers do with them (issue "The feed").
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ class Marks:
         self._reader: LogReader | None = None
         self._position = 0
         self._marks: dict[int, FeedMark] = {}
+        self._refreshing = asyncio.Lock()
 
     def of(self, partition: int) -> FeedMark:
         """The standing mark of a media partition; all 0 where there is none yet."""
@@ -41,12 +43,13 @@ class Marks:
 
     async def refresh(self) -> None:
         """Fold all that is in the topic now. Raises StoreUnavailable."""
-        end = (await self._log.ends(TOPIC))[0]
-        while self._position < end:
-            if self._reader is None:
-                self._reader = self._log.reader({(TOPIC, 0): self._position})
-            for record in await self._reader.batch(READ_RECORDS_MAX, READ_WAIT_S):
-                self.fold(record)
+        async with self._refreshing:
+            end = (await self._log.ends(TOPIC))[0]
+            while self._position < end:
+                if self._reader is None:
+                    self._reader = self._log.reader({(TOPIC, 0): self._position})
+                for record in await self._reader.batch(READ_RECORDS_MAX, READ_WAIT_S):
+                    self.fold(record)
 
     def fold(self, record: Record) -> None:
         self._position = max(self._position, record.number)

@@ -113,6 +113,33 @@ def test_what_a_planner_is_given_again_promises_nothing_new() -> None:
     assert failure is None
 
 
+def test_who_slept_while_another_planned_promises_nothing_new() -> None:
+    """He has not heard that his partition is another's, plans again where more follow by now, and
+    dies: who starts after the other's mark would deliver none of it.
+    """
+    actions: list[Action] = [
+        ("run", "fanout 2", "planner", 1000),
+        ("settle",),
+        ("client", "post", 2, 0, 30),
+        ("client", "post", 2, 1, 33),
+        ("pass", 0.3),
+        ("client", "post", 2, 1, 6),
+        ("client", "post", 2, 1, 24),
+        ("pass", 0.3),
+        ("pause", "fanout 2"),
+        ("pass", 0.3),
+        ("forget", 1.0),
+        ("client", "follow", 3, 2),
+        ("pass", 0.3),
+        ("run", "projector 2", "media", 1000),
+        ("client", "follow", 1, 2),
+        ("expel", "fanout 2"),
+        ("run", "fanout 1", "planner", 1000),
+    ]
+    with quietly():
+        assert play(actions).failure is None
+
+
 def test_a_store_that_was_away_is_looked_at_before_anything_is_tried_again() -> None:
     """A batch is committed and its answer lost; the view is put back to just before the batch while
     the worker waits. Tried again at once, it would catch up before anybody saw that it fell.
