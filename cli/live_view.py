@@ -112,7 +112,7 @@ class LiveView:
             "kafka": str(at.get("kafka_bootstrap", "")).rpartition(":")[2],
             "cassandra": str(at.get("cassandra_port", "")),
             "postgres": str(at.get("postgres_dsn", "")).rpartition(":")[2].partition("/")[0],
-            "memcached": str(at.get("memcached_address", "")).rpartition(":")[2],
+            "memcached": str(at.get("memcached_addresses", "")).rpartition(":")[2],
         }
         if self._installation is not None:
             shared = self._installation.grpc_address.rpartition(":")[2]

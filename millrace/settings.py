@@ -34,7 +34,8 @@ class Settings(BaseSettings):
     cassandra_port: int = 9042
     cassandra_dc: str = "eu"
     postgres_dsn: str = "postgresql://millrace@127.0.0.1:5432/millrace"
-    memcached_address: str = "127.0.0.1:11211"
+    memcached_addresses: str = "127.0.0.1:11211"
+    memcached_addresses_before: str = ""
     objects_url: str = "file://.millrace/objects"
 
     # Names within shared servers, so that several installations can live side by side

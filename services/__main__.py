@@ -20,8 +20,8 @@ from millrace.observe import logs
 from millrace.observe.health import Metrics, write_ports
 from millrace.settings import Settings
 from millrace.startup import CANNOT_GO_ON, settings_or_exit, until_answered
+from millrace.stores.cache_ring import open_cache
 from millrace.stores.cassandra import open_feed_store
-from millrace.stores.memcached import Memcached
 from millrace.stores.postgres import PostgresStore
 from services.catalogue import services_of
 from services.covered import Covered
@@ -91,7 +91,7 @@ async def _open(chosen: Settings, stack: contextlib.AsyncExitStack) -> Parts:
     stack.push_async_callback(views.close)
     feeds = await until_answered(lambda: open_feed_store(chosen), _waiting)
     stack.push_async_callback(feeds.close)
-    cache = Memcached(chosen, SystemClock())
+    cache = open_cache(chosen, SystemClock())
     stack.push_async_callback(cache.close)
     parts = assemble(chosen, SystemClock(), keys, records, control, views, feeds, cache)
     stack.callback(parts.passwords.close)

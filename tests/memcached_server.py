@@ -23,7 +23,7 @@ PATIENT_MS = 5_000
 @asynccontextmanager
 async def opened(address: str, **changed: float) -> AsyncIterator[Memcached]:
     given = {"memcached_timeout_ms": PATIENT_MS, "memcached_pause_s": 0.0, **changed}
-    cache = Memcached(Settings(memcached_address=address, **given), SystemClock())  # type: ignore[arg-type]
+    cache = Memcached(address, Settings(**given), SystemClock())  # type: ignore[arg-type]
     try:
         yield cache
     finally:
@@ -57,7 +57,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
         yield MemoryCache(SystemClock())
         return
     stack: StackStatus = request.getfixturevalue("stack")
-    async with opened(str(stack.settings["memcached_address"])) as real:
+    async with opened(str(stack.settings["memcached_addresses"])) as real:
         yield real
 
 

@@ -38,4 +38,4 @@ def child(ports: Ports, *, memory_mb: int) -> tuple[Child, dict[str, object]]:
         # It refuses to run as root, and drops root in a way that would unbind it from us.
         user=pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None,
     )
-    return server, {"memcached_address": f"{LOOPBACK}:{port}"}
+    return server, {"memcached_addresses": f"{LOOPBACK}:{port}"}

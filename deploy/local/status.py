@@ -1,7 +1,7 @@
 """stack.json: what runs in a data directory, written at every change, read from anywhere.
 
 Its top-level keys are the names of settings (`kafka_bootstrap`, `cassandra_hosts`,
-`cassandra_port`, `cassandra_dc`, `postgres_dsn`, `memcached_address`, `objects_url`,
+`cassandra_port`, `cassandra_dc`, `postgres_dsn`, `memcached_addresses`, `objects_url`,
 `keys_dir`), so the file can stand in for the environment. Beside them: `launcher` and
 `children`, each a process by pid and time of creation, because a pid alone may be reused.
 """

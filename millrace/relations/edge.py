@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from millrace.errors import Bug, InvalidRequest
 from millrace.log.codec import Event
-from millrace.relations.entity import READ_KEYS_MAX
+from millrace.relations.entity import READ_KEYS_MAX, check_cached
 from millrace.stores.changes import EdgeChange
 from millrace.stores.port import EdgeRow, ViewStore
 from millrace.stores.schema import EdgeTable
@@ -19,6 +19,11 @@ class Edge:
     `inverse_counted`: how many sources a target has. `limit`: most live targets of a source,
     checked when a write is admitted (0 = none). `newest_first`: a source's pages go from the
     largest target down, which is the newest item.
+
+    `cache_ttl_s`: how long counts and first pages (and all of a source where it has a limit) are
+    kept in the cache, 0 for not at all. `cached_pairs`, `cached_inverse`: also whether a pair is
+    there, and the first page by target. `policy`: the policy reads its pairs and lists, so that
+    nobody is ever served a stale one.
     """
 
     name: str
@@ -30,6 +35,10 @@ class Edge:
     inverse_counted: bool = False
     limit: int = 0
     newest_first: bool = False
+    cache_ttl_s: int = 0
+    cached_pairs: bool = False
+    cached_inverse: bool = False
+    policy: bool = False
 
     def __post_init__(self) -> None:
         """Raises Bug for a declaration that cannot be meant."""
@@ -39,6 +48,9 @@ class Edge:
             raise Bug(f"{self.name}: sources are counted of an inverse only")
         if self.limit < 0:
             raise Bug(f"{self.name}: a limit is 0 (none) or above")
+        if self.cached_inverse and not self.inverse:
+            raise Bug(f"{self.name}: pages are cached of an inverse that is there only")
+        check_cached(self.name, self.cache_ttl_s, self.cached_pairs, self.cached_inverse)
 
     @property
     def table(self) -> EdgeTable:
@@ -93,12 +105,21 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """An owner's items, newest (largest id) first. Items begin and end with their entity."""
+    """An owner's items, newest (largest id) first. Items begin and end with their entity.
+
+    `cache_ttl_s` and `policy` as in `Edge`.
+    """
 
     name: str
     owner: str
     item: str
     counted: bool = False
+    cache_ttl_s: int = 0
+    policy: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises Bug for a declaration that cannot be meant."""
+        check_cached(self.name, self.cache_ttl_s)
 
     @property
     def table(self) -> EdgeTable:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from millrace.errors import InvalidRequest
+from millrace.errors import Bug, InvalidRequest
 from millrace.log.codec import Event
+from millrace.stores.cache_port import TTL_S_MAX
 from millrace.stores.changes import (
     Claim,
     EdgeChange,
@@ -24,13 +25,23 @@ READ_KEYS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """`key` and `columns` give the table; `reusable` and `claimed` as in `RowTable`."""
+    """`key` and `columns` give the table; `reusable` and `claimed` as in `RowTable`.
+
+    `cache_ttl_s`: how long a row, or that there is none, is kept in the cache, 0 for not at all.
+    `policy`: the policy reads it, so that nobody is ever served a stale one.
+    """
 
     name: str
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
     reusable: bool = False
     claimed: bool = False
+    cache_ttl_s: int = 0
+    policy: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises Bug for a declaration that cannot be meant."""
+        check_cached(self.name, self.cache_ttl_s)
 
     @property
     def table(self) -> RowTable:
@@ -98,6 +109,14 @@ class Entity:
         """Which row this request of this actor has created, if any."""
         key: ClaimKey = (actor_id, request_id)
         return (await store.claims(self.table, [key])).get(key)
+
+
+def check_cached(name: str, cache_ttl_s: int, *kinds: bool) -> None:
+    """Raises Bug for a time to live that the cache cannot keep, and for kinds without one."""
+    if not 0 <= cache_ttl_s <= TTL_S_MAX:
+        raise Bug(f"{name}: nothing is cached for {cache_ttl_s} s")
+    if any(kinds) and not cache_ttl_s:
+        raise Bug(f"{name}: cached, but for how long?")
 
 
 def _bounded(name: str, keys: Sequence[Key]) -> None:

@@ -4,11 +4,11 @@ aiomcache (0.8.2) puts a connection back after a cancelled call, its reply unrea
 caller takes that for his own. Here a connection goes back only when all its replies were read and
 were the right ones; else it is closed.
 
-Bound:  `memcached_connections_max`; `memcached_timeout_ms` a call, waiting for a connection
-        included; `memcached_batch_max` commands at once, more go in turns
+Bound:  `memcached_connections_max` to a server; `memcached_timeout_ms` a call, waiting for a
+        connection included; `memcached_batch_max` commands at once, more go in turns
 Fails:  as an empty cache (`cache_port`); after `memcached_failures_max` failures in a row the
         server is passed over for `memcached_pause_s`
-Not:    several servers
+Not:    several servers (`cache_ring`)
 """
 
 import asyncio
@@ -94,10 +94,11 @@ class Connections(MemcachePool):
 
 
 class Memcached:
-    """Implements `Cache`. One a process."""
+    """Implements `Cache`: one server of it. One a process and server."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        host, _, port = settings.memcached_address.rpartition(":")
+    def __init__(self, address: str, settings: Settings, clock: Clock) -> None:
+        """`address`: host:port."""
+        host, _, port = address.rpartition(":")
         self._connections = Connections(
             host.strip("[]"), int(port), settings.memcached_connections_max
         )

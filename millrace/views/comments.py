@@ -38,8 +38,12 @@ COMMENTS = Entity(
         Column("added_ms"),
     ),
     claimed=True,
+    cache_ttl_s=3_600,
+    policy=True,
 )
-COMMENTS_BY_MEDIA = Timeline("comments_by_media", owner="media_id", item="comment_id", counted=True)
+COMMENTS_BY_MEDIA = Timeline(
+    "comments_by_media", owner="media_id", item="comment_id", counted=True, cache_ttl_s=3_600
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ FOLLOWS = Edge(
     inverse="followers",
     inverse_counted=True,
     limit=FOLLOWEES_MAX,
+    cache_ttl_s=3_600,
+    cached_inverse=True,
 )
 
 

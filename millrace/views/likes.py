@@ -19,6 +19,7 @@ LIKES = Edge(
     owner="target",
     counted=True,
     inverse="likes_by_user",
+    cache_ttl_s=3_600,
 )
 
 VIEW = plain_view(LIKES, topic="likes", begins="liked", ends="unliked")

@@ -41,8 +41,12 @@ MEDIA = Entity(
         Column("uploaded_ms"),
     ),
     claimed=True,
+    cache_ttl_s=3_600,
+    policy=True,
 )
-MEDIA_BY_AUTHOR = Timeline("media_by_author", owner="author_id", item="media_id", counted=True)
+MEDIA_BY_AUTHOR = Timeline(
+    "media_by_author", owner="author_id", item="media_id", counted=True, cache_ttl_s=3_600
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ USERS = Entity(
         Column("registered_ms"),
         Column("deactivated", "bool"),
     ),
+    cache_ttl_s=3_600,
+    policy=True,
 )
 NAMES = Entity(
     "names",
@@ -53,6 +55,7 @@ NAMES = Entity(
         Column("frees_claim_number"),
     ),
     reusable=True,
+    cache_ttl_s=3_600,
 )
 
 

@@ -153,7 +153,7 @@ DOINGS = ["look", "look", "fill", "fill", "invalidate", "delete", "set", "get"]
 async def test_the_twin_does_what_memcached_does(stack: StackStatus, key: bytes, seed: int) -> None:
     dice, twin = random.Random(seed), MemoryCache(SystemClock())
     leases: list[tuple[Lease, Lease]] = []
-    async with opened(str(stack.settings["memcached_address"])) as real:
+    async with opened(str(stack.settings["memcached_addresses"])) as real:
         for step in range(60):
             doing = dice.choice(DOINGS)
             if doing == "fill" and leases:
@@ -240,7 +240,7 @@ async def test_a_connection_that_came_after_the_lease_fills_nothing(
     stack: StackStatus, key: bytes
 ) -> None:
     """It may lead to a server that has restarted since."""
-    async with opened(str(stack.settings["memcached_address"])) as cache:
+    async with opened(str(stack.settings["memcached_addresses"])) as cache:
         assert isinstance(cache, Memcached)
         lease = await won(cache, key)
         await cache.close()

@@ -41,7 +41,7 @@ async def test_numbers_begin_at_0_and_add_up_for_all_who_add(cache: Cache, names
 
 
 async def test_what_is_no_key_or_lives_for_ever_is_a_bug_of_ours(stack: StackStatus) -> None:
-    async with opened(str(stack.settings["memcached_address"])) as cache:
+    async with opened(str(stack.settings["memcached_addresses"])) as cache:
         for key in (b"", b"two words", b"line\r\nflush_all", b"x" * 251):
             with pytest.raises(Bug):
                 await cache.get_many([key])
@@ -52,7 +52,7 @@ async def test_what_is_no_key_or_lives_for_ever_is_a_bug_of_ours(stack: StackSta
 
 async def test_a_value_that_is_too_large_is_not_kept(stack: StackStatus, namespace: str) -> None:
     key, other = f"{namespace}:large".encode(), f"{namespace}:small".encode()
-    address = str(stack.settings["memcached_address"])
+    address = str(stack.settings["memcached_addresses"])
     async with opened(address, memcached_value_bytes_max=100) as cache:
         await cache.set_many({key: b"x" * 101, other: b"x" * 100}, ttl_s=60)
         assert await cache.get_many([key, other]) == {other: b"x" * 100}
@@ -100,7 +100,7 @@ async def filled(cache: Memcached, prefix: str) -> None:
 async def test_a_cancelled_call_leaves_no_reply_to_the_next(
     stack: StackStatus, namespace: str
 ) -> None:
-    async with opened(str(stack.settings["memcached_address"])) as cache:
+    async with opened(str(stack.settings["memcached_addresses"])) as cache:
         await filled(cache, namespace)
 
         async def read(key: bytes) -> bytes | None:
@@ -113,7 +113,7 @@ async def test_aiomcache_itself_still_gives_replies_to_the_wrong_caller(
     stack: StackStatus, namespace: str
 ) -> None:
     """Why we have connections of our own. When this fails, aiomcache has been mended."""
-    host, _, port = str(stack.settings["memcached_address"]).rpartition(":")
+    host, _, port = str(stack.settings["memcached_addresses"]).rpartition(":")
     async with opened(f"{host}:{port}") as cache:
         await filled(cache, namespace)
     plain = aiomcache.Client(host, int(port), pool_size=4)

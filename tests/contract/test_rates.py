@@ -84,8 +84,8 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Cache]:
         yield MemoryCache(ManualClock())
         return
     stack: StackStatus = request.getfixturevalue("stack")
-    address = str(stack.settings["memcached_address"])
-    yield Memcached(Settings(memcached_address=address, memcached_timeout_ms=5_000), SystemClock())
+    address = str(stack.settings["memcached_addresses"])
+    yield Memcached(address, Settings(memcached_timeout_ms=5_000), SystemClock())
 
 
 async def test_processes_count_together(shared: Cache, namespace: str) -> None:

@@ -73,7 +73,7 @@ async def lose_everything(stack: StackStatus, millrace: RunningMillrace) -> None
     cassandra = await connect(settings)
     await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await cassandra.define(f"DROP KEYSPACE {settings.cassandra_keyspace}")
-    host, _, port = settings.memcached_address.rpartition(":")
+    host, _, port = settings.memcached_addresses.rpartition(":")
     with socket.create_connection((host, int(port))) as cache:
         cache.sendall(b"flush_all\r\n")
         assert cache.recv(64).startswith(b"OK")

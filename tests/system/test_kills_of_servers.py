@@ -46,7 +46,7 @@ async def test_processes_and_two_servers_killed_at_once(
     stack: StackStatus, data_dir: Path, tmp_path: Path
 ) -> None:
     async with own_servers(data_dir, "postgres", "memcached") as own:
-        addresses = {name: own.addresses[name] for name in ("postgres_dsn", "memcached_address")}
+        addresses = {name: own.addresses[name] for name in ("postgres_dsn", "memcached_addresses")}
         async with fault_rounds(stack, own, tmp_path, **addresses) as rounds:
             names = ("postgres", "memcached", "grpc-0", "projector", "fanout")
 

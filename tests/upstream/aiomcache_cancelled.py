@@ -8,7 +8,7 @@ from tests.upstream.servers import address, ended
 
 
 async def main() -> None:
-    host, _, port = address("memcached_address").rpartition(":")
+    host, _, port = address("memcached_addresses").rpartition(":")
     client = aiomcache.Client(host, int(port), pool_size=1)
     await client.set(b"upstream-ana", b"ana's", exptime=60)
     await client.set(b"upstream-ben", b"ben's", exptime=60)
